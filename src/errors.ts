@@ -1,0 +1,78 @@
+/**
+ * Every error skein raises: one table, one class. A sentence says what was attempted, on what, what happened
+ * and what to do; programs decide by `code`, `retryable` and `mayHaveRun`, never by the text.
+ */
+const TABLE = {
+  TOPIC_INVALID: { retryable: false, mayHaveRun: false },
+  PATTERN_INVALID: { retryable: false, mayHaveRun: false },
+  OPTION_INVALID: { retryable: false, mayHaveRun: false },
+  VALUE_UNSUPPORTED: { retryable: false, mayHaveRun: false },
+  VALUE_TOO_LARGE: { retryable: false, mayHaveRun: false },
+  NOT_SUPPORTED: { retryable: false, mayHaveRun: false },
+  MALFORMED: { retryable: false, mayHaveRun: false },
+  CLOSED: { retryable: false, mayHaveRun: true },
+  ADDRESS_IN_USE: { retryable: true, mayHaveRun: false },
+  REGISTRY_UNAVAILABLE: { retryable: true, mayHaveRun: false },
+  NODE_ID_IN_USE: { retryable: false, mayHaveRun: false },
+  MESH_MISMATCH: { retryable: false, mayHaveRun: false },
+  VERSION_MISMATCH: { retryable: false, mayHaveRun: false },
+  OUTBOX_FULL: { retryable: true, mayHaveRun: false },
+  NO_SUBSCRIBERS: { retryable: true, mayHaveRun: false },
+  NO_RESPONDER: { retryable: true, mayHaveRun: false },
+  PEER_UNKNOWN: { retryable: true, mayHaveRun: false },
+  PEER_LOST: { retryable: true, mayHaveRun: true },
+  PEER_SLOW: { retryable: true, mayHaveRun: true },
+  BUSY: { retryable: true, mayHaveRun: false },
+  REQUEST_TIMEOUT: { retryable: true, mayHaveRun: true },
+  WAIT_TIMEOUT: { retryable: true, mayHaveRun: false },
+  HANDLER_FAILED: { retryable: false, mayHaveRun: true },
+  REMOTE_ERROR: { retryable: false, mayHaveRun: true },
+} as const satisfies Record<string, { retryable: boolean; mayHaveRun: boolean }>
+
+export type ErrorCode = keyof typeof TABLE
+
+export const ERROR_CODES: readonly ErrorCode[] = Object.keys(TABLE) as ErrorCode[]
+
+export interface SkeinErrorOptions {
+  cause?: unknown
+  /** Overrides the table where the moment of failure is known better, e.g. a request that never left. */
+  mayHaveRun?: boolean
+  /** The code a remote handler gave its error (`error.code`), on `REMOTE_ERROR`. */
+  remoteCode?: string
+}
+
+/**
+ * The one class of error that skein throws.
+ *
+ * @example
+ * try {
+ *   await node.request('price.get', { sku: 'a1' }, { timeoutMs: 500 })
+ * } catch (error) {
+ *   if (error instanceof SkeinError && error.retryable && !error.mayHaveRun) retryLater()
+ *   else throw error
+ * }
+ */
+export class SkeinError extends Error {
+  override readonly name = 'SkeinError'
+  readonly code: ErrorCode
+  /** The same call may succeed later, unchanged. */
+  readonly retryable: boolean
+  /** What was asked for may have happened at the other side although the call failed. */
+  readonly mayHaveRun: boolean
+  readonly remoteCode?: string
+
+  constructor(code: ErrorCode, message: string, options: SkeinErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.retryable = TABLE[code].retryable
+    this.mayHaveRun = options.mayHaveRun ?? TABLE[code].mayHaveRun
+    if (options.remoteCode !== undefined) this.remoteCode = options.remoteCode
+  }
+}
+
+/** True for a SkeinError, of the given code if one is named. */
+export const isSkeinError = (error: unknown, code?: ErrorCode): error is SkeinError =>
+  error instanceof SkeinError && (code === undefined || error.code === code)
+
+/** The text of anything that was thrown. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
