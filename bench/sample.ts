@@ -1,0 +1,121 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import type { Asks, Count } from './child.ts'
+import { type ContenderName, type Question, SIDES, type SideName } from './question.ts'
+
+export interface Timing {
+  warmUpMs: number
+  measureMs: number
+}
+
+/** What one contender did in one round. */
+export interface Sample {
+  contender: ContenderName
+  /** Messages received, or requests answered, per second of the measured window. */
+  perSecond: number
+  p50Us?: number
+  p99Us?: number
+  /** The whole run of a stream, warm-up and tail included. */
+  sent?: number
+  received?: number
+  reportedLost?: number
+}
+
+class Side {
+  readonly process: ChildProcess
+  readonly name: SideName
+
+  constructor(process: ChildProcess, name: SideName) {
+    this.process = process
+    this.name = name
+  }
+
+  async ask<K extends keyof Asks>(name: K, ask: Asks[K]['ask']): Promise<Asks[K]['answer']> {
+    const answer = this.hear(name)
+    this.process.send({ name, ask })
+    return (await answer) as Asks[K]['answer']
+  }
+
+  /** The next thing the process says; its end is an error. */
+  async hear(about: string): Promise<unknown> {
+    const aborted = new AbortController()
+    const ended = once(this.process, 'exit', { signal: aborted.signal }).then(() => {
+      throw new Error(`side "${this.name}" ended while it was asked to "${about}"`)
+    })
+    const said = once(this.process, 'message', { signal: aborted.signal })
+    try {
+      const [message] = (await Promise.race([said, ended])) as [{ answer: unknown } | { error: string }]
+      if ('error' in message) throw new Error(`side "${this.name}" failed to "${about}": ${message.error}`)
+      return message.answer
+    } finally {
+      aborted.abort()
+      await Promise.allSettled([said, ended])
+    }
+  }
+}
+
+const startSide = (question: Question, contender: ContenderName, name: SideName): Side => {
+  const path = fileURLToPath(new URL('./child.ts', import.meta.url))
+  const process = fork(path, [question.name, contender, name], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
+  return new Side(process, name)
+}
+
+/** The receiver's count once it has everything, or has had nothing new for a while. */
+const finalCount = async (receiver: Side, sent: number): Promise<Count> => {
+  for (let last = -1, since = performance.now(); ; ) {
+    const count = await receiver.ask('count', {})
+    const accounted = count.received + count.reportedLost
+    if (accounted === sent || performance.now() - since > 3000) return count
+    if (accounted !== last) since = performance.now()
+    last = accounted
+    await sleep(20)
+  }
+}
+
+const stream = async (binder: Side, dialler: Side, timing: Timing): Promise<Omit<Sample, 'contender'>> => {
+  await binder.ask('ready', {})
+  const sending = binder.ask('publish', { ms: timing.warmUpMs + timing.measureMs + 300 })
+  sending.catch(() => {})
+  await sleep(timing.warmUpMs)
+  const before = await dialler.ask('count', {})
+  await sleep(timing.measureMs)
+  const after = await dialler.ask('count', {})
+  const { sent } = await sending
+  const { received, reportedLost } = await finalCount(dialler, sent)
+  const perSecond = ((after.received - before.received) / (after.at - before.at)) * 1000
+  return { perSecond, sent, received, reportedLost }
+}
+
+/** Two fresh processes, one measurement, nothing left behind. */
+export const takeSample = async (
+  question: Question,
+  contender: ContenderName,
+  timing: Timing,
+): Promise<Sample> => {
+  const [binderName, diallerName] = SIDES[question.kind]
+  const mesh = `bench-${randomBytes(6).toString('hex')}`
+  const binder = startSide(question, contender, binderName)
+  const dialler = startSide(question, contender, diallerName)
+  try {
+    await Promise.all([binder.hear('load'), dialler.hear('load')])
+    const { address } = await binder.ask('start', { place: { mesh, address: '' } })
+    await dialler.ask('start', { place: { mesh, address } })
+    const result =
+      question.kind === 'stream'
+        ? await stream(binder, dialler, timing)
+        : await dialler
+            .ask('request', timing)
+            .then(({ perSecond, p50Us, p99Us }) => ({ perSecond, p50Us, p99Us }))
+    await dialler.ask('close', {})
+    await binder.ask('close', {})
+    return { contender, ...result }
+  } finally {
+    binder.process.kill('SIGKILL')
+    dialler.process.kill('SIGKILL')
+  }
+}

@@ -1,0 +1,269 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import {
+  parseCount,
+  parseDurationMs,
+  parseFlag,
+  parseHeader,
+  parsePort,
+  parseRateToIntervalMs,
+} from './arguments.ts'
+import { CliError, EXIT, EXIT_HELP } from './exit.ts'
+import type { PeersOptions } from './peers.ts'
+import type { PubOptions } from './pub.ts'
+import type { Format } from './render.ts'
+import type { RequestOptions } from './request.ts'
+import type { RespondOptions } from './respond.ts'
+import type { SubOptions } from './sub.ts'
+
+// A one-shot command lives for some hundred milliseconds: each command loads what it needs when it is called.
+
+const FORMATS: readonly Format[] = ['text', 'json', 'raw']
+
+const version = (): string => {
+  const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(manifest) as { version: string }).version
+}
+
+/** Options are spelled for people (`--timeout 5s`) and named for programs (`timeoutMs`). */
+const named = (
+  flags: string,
+  description: string,
+  name: string,
+  parse: (text: string) => unknown,
+): Option => {
+  const option = new Option(flags, description).argParser(parse)
+  option.attributeName = () => name
+  return option
+}
+
+const timeoutOption = (description: string): Option =>
+  named('-W, --timeout <duration>', description, 'timeoutMs', parseDurationMs)
+
+const countOption = (description: string): Option =>
+  new Option('-n, --count <n>', description).argParser(parseCount)
+
+const headerOption = (): Option =>
+  new Option('-H, --header <key=value>', 'a header, repeatable').argParser(parseHeader)
+
+const fileOption = (): Option => new Option('--file <path>', 'take the payload from a file')
+
+const rawOption = (description: string): Option => new Option('--raw', description)
+
+/** The options of a command and the global ones, with the environment behind them. */
+const optionsOf = <T extends object>(command: Command): T => {
+  const options = command.optsWithGlobals<T & { open?: boolean }>()
+  return { ...options, open: options.open ?? parseFlag('SKEIN_OPEN', process.env.SKEIN_OPEN) }
+}
+
+const addPub = (program: Command): Command =>
+  program
+    .command('pub')
+    .summary('publish a message and wait until it is handled')
+    .description('Publishes to every subscriber of a topic, and ends when all of them have handled it.')
+    .argument('<topic>', 'dot-separated, e.g. sensors.kitchen')
+    .argument('[payload]', 'JSON if it parses, else text; "-" or nothing: each line of stdin is a message')
+    .addOption(headerOption())
+    .addOption(countOption('publish the payload so many times, or so many lines'))
+    .addOption(
+      named('--rate <n/s>', 'at most so many a second (or /m, /h)', 'intervalMs', parseRateToIntervalMs),
+    )
+    .addOption(named('--interval <duration>', 'the time between two messages', 'intervalMs', parseDurationMs))
+    .addOption(timeoutOption('wait so long for a subscriber to appear (default: not at all)'))
+    .addOption(rawOption('the payload as it is: text, or the bytes of a file'))
+    .addOption(fileOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ skein pub sensors.kitchen 21.5
+  $ skein pub order.created '{"id":7}' -H trace=4f2a --timeout 10s
+  $ tail -f readings.ndjson | skein pub sensors.hall
+  $ skein pub tick --count 100 --rate 20/s
+  $ skein pub camera.front --raw --file frame.jpg`,
+    )
+    .action(async (topic: string, payload: string | undefined, _options: unknown, command: Command) => {
+      const { pub } = await import('./pub.ts')
+      process.exitCode = await pub(topic, payload, optionsOf<PubOptions>(command))
+    })
+
+const addSub = (program: Command): Command =>
+  program
+    .command('sub')
+    .summary('print what is published')
+    .description('Prints every message of the topics that match, one a line.')
+    .argument('<pattern...>', 'a topic; "*" is any one level, a last ">" the rest')
+    .addOption(countOption('end after so many messages'))
+    .addOption(timeoutOption('end with code 3 after so long (default: never)'))
+    .addHelpText(
+      'after',
+      `
+Records (--format json, the default when piped), one a line:
+  {"topic", "value", "from", "id", "headers"?, "key"?, "redelivered"?, "attempt"?}
+  Bytes are {"base64": "…"}. What a subscriber missed is said on stderr.
+
+Examples:
+  $ skein sub 'sensors.>'
+  $ skein sub sensors.*.temp --count 10 --timeout 1m
+  $ skein sub 'order.*' | jq .value.id
+  $ skein sub camera.front --count 1 --format raw > frame.jpg`,
+    )
+    .action(async (patterns: string[], _options: unknown, command: Command) => {
+      const { sub } = await import('./sub.ts')
+      process.exitCode = await sub(patterns, optionsOf<SubOptions>(command))
+    })
+
+const addRequest = (program: Command): Command =>
+  program
+    .command('request')
+    .summary('ask a responder and print its answer')
+    .description('Asks one responder, or with --many all of them, and prints the value that comes back.')
+    .argument('<name>', 'what responders answer to, e.g. price.get')
+    .argument('[payload]', 'JSON if it parses, else text; "-" or nothing: all of stdin')
+    .addOption(headerOption())
+    .addOption(timeoutOption('give up after so long (default: 5s, with --many 1s)'))
+    .addOption(
+      named(
+        '--wait <duration>',
+        'wait so long for a responder to appear (default: not at all)',
+        'waitMs',
+        parseDurationMs,
+      ),
+    )
+    .option('--to <peer>', 'ask this peer: its name, its id or the beginning of its id')
+    .option('--many', 'ask all responders and print every answer')
+    .addOption(new Option('--max <n>', 'with --many: end after so many answers').argParser(parseCount))
+    .addOption(rawOption('the payload as it is: text, or the bytes of a file or of stdin'))
+    .addOption(fileOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ skein request price.get '{"sku":"a1"}'
+  $ skein request thumbnail.make --raw --file photo.jpg --format raw > small.jpg
+  $ skein request inventory.count --many --timeout 300ms
+  $ skein request db.backup --to db-2 --timeout 10m`,
+    )
+    .action(async (name: string, payload: string | undefined, _options: unknown, command: Command) => {
+      const { request } = await import('./request.ts')
+      process.exitCode = await request(name, payload, optionsOf<RequestOptions>(command))
+    })
+
+const addRespond = (program: Command): Command =>
+  program
+    .command('respond')
+    .summary('answer requests')
+    .description('Answers requests with their own payload, or with what a command prints.')
+    .argument('<name>', 'what to answer to, e.g. price.get')
+    .option('--echo', 'answer with the payload of the request')
+    .option('--exec <command>', 'run this in a shell for each request, and answer with what it prints')
+    .addOption(new Option('--concurrency <n>', 'so many requests at a time').argParser(parseCount))
+    .addOption(countOption('end after so many requests'))
+    .addOption(timeoutOption('end with code 3 after so long (default: never)'))
+    .addOption(rawOption('answer with the bytes that the command printed, as they are'))
+    .addHelpText(
+      'after',
+      `
+The command reads the payload on stdin: text and bytes as they are, everything else as JSON. What it prints is
+the answer: JSON if it parses, else text, else bytes. If it ends with another code than 0, the last line of its
+stderr is the error that the asker gets. It is ended when the asker gives up. Its environment has SKEIN_MESH,
+SKEIN_TOPIC, SKEIN_FROM (the id of the asker), SKEIN_HEADER_<NAME> for each header and SKEIN_HEADERS (JSON).
+
+Examples:
+  $ skein respond ping --echo
+  $ skein respond price.get --exec ./price.sh --concurrency 4
+  $ skein respond json.pretty --exec 'jq .' --raw`,
+    )
+    .action(async (name: string, _options: unknown, command: Command) => {
+      const { respond } = await import('./respond.ts')
+      process.exitCode = await respond(name, optionsOf<RespondOptions>(command))
+    })
+
+const addPeers = (program: Command): Command =>
+  program
+    .command('peers')
+    .summary('list the other nodes of the mesh')
+    .description('Lists the other nodes of the mesh, how each was found and whether it is up.')
+    .option('--watch', 'go on, and print who comes, goes or changes')
+    .option('-v, --verbose', 'also why a peer is not up')
+    .addOption(
+      new Option('--wait <n>', 'wait until so many are up; code 4 if they do not come').argParser(parseCount),
+    )
+    .addOption(timeoutOption('how long to wait (default: 10s) or to watch (default: for ever)'))
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ skein peers -v
+  $ skein peers --watch
+  $ skein peers --wait 3 --timeout 30s && ./start-work.sh`,
+    )
+    .action(async (_options: unknown, command: Command) => {
+      const { peers } = await import('./peers.ts')
+      process.exitCode = await peers(optionsOf<PeersOptions>(command))
+    })
+
+const addDemo = (program: Command): Command =>
+  program
+    .command('demo')
+    .summary('see three nodes find each other, talk, and lose one')
+    .description('Starts three nodes as processes of their own and shows what a mesh does; ends by itself.')
+    .action(async () => {
+      const { demo } = await import('./demo.ts')
+      process.exitCode = await demo()
+    })
+
+const addDemoRole = (program: Command): Command =>
+  program
+    .command('demo-role', { hidden: true })
+    .argument('<role>')
+    .argument('<mesh>')
+    .action(async (role: string, mesh: string) => {
+      const { demoRole } = await import('./demo-role.ts')
+      await demoRole(role, mesh)
+    })
+
+const createProgram = (): Command => {
+  const program = new Command('skein')
+    .description('Peer-to-peer messaging with no broker: nodes of a mesh find each other and talk directly.')
+    .version(version(), '--version')
+    .addOption(new Option('--mesh <name>', 'the mesh to join (default: "default")').env('SKEIN_MESH'))
+    .addOption(new Option('--name <name>', 'how this node is called').env('SKEIN_NAME'))
+    .addOption(new Option('--open', 'listen beyond this host, to anybody (env: SKEIN_OPEN)'))
+    .addOption(
+      new Option('--port <port>', 'listen on this port and the two after it')
+        .env('SKEIN_PORT')
+        .argParser(parsePort),
+    )
+    .addOption(
+      new Option('--format <format>', 'text on a terminal, json when piped')
+        .env('SKEIN_FORMAT')
+        .choices(FORMATS),
+    )
+    .addOption(new Option('-q, --quiet', 'no notes on stderr, only errors'))
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      outputError: (text, write) => write(text.replace(/^error: /, 'skein: ')),
+    })
+    .showHelpAfterError('(--help says more)')
+    .exitOverride()
+    .addHelpText('after', `\n${EXIT_HELP}`)
+  for (const add of [addPub, addSub, addRequest, addRespond, addPeers, addDemo, addDemoRole]) {
+    add(program).copyInheritedSettings(program)
+  }
+  return program
+}
+
+try {
+  await createProgram().parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  } else if (error instanceof CliError || error instanceof InvalidArgumentError) {
+    process.stderr.write(`skein: ${error.message}\n`)
+    process.exitCode = error instanceof CliError ? error.exitCode : EXIT.usage
+  } else {
+    throw error
+  }
+}

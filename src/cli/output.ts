@@ -1,0 +1,36 @@
+import { once } from 'node:events'
+import type { Writable } from 'node:stream'
+
+/** Standard output: data only, as fast as its reader takes it. A reader that left is no error, but the end. */
+export class Output {
+  readonly #stream: Writable
+  readonly #left = new AbortController()
+
+  constructor(stream: Writable) {
+    this.#stream = stream
+  }
+
+  /** Aborted when nobody reads any more, as after `| head`. */
+  get left(): AbortSignal {
+    return this.#left.signal
+  }
+
+  open(): void {
+    this.#stream.on('error', () => this.#left.abort())
+  }
+
+  async write(chunk: string | Uint8Array): Promise<void> {
+    if (this.#left.signal.aborted || chunk.length === 0 || this.#stream.write(chunk)) return
+    // A rejection means that the reader left.
+    await once(this.#stream, 'drain', { signal: this.#left.signal }).catch(() => {})
+  }
+
+  /** Resolves when the reader, or the kernel for it, has everything. */
+  async flush(): Promise<void> {
+    if (this.#left.signal.aborted) return
+    await new Promise<void>((resolve) => {
+      this.#left.signal.addEventListener('abort', () => resolve(), { once: true })
+      this.#stream.write('', () => resolve())
+    })
+  }
+}

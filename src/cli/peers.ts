@@ -1,0 +1,80 @@
+import { isSkeinError, type Peer } from '../index.ts'
+import { CliError, EXIT } from './exit.ts'
+import { type PeerChange, renderPeerChange, renderPeers } from './render.ts'
+import { type Globals, run, type Session } from './run.ts'
+import { until } from './until.ts'
+
+export interface PeersOptions extends Globals {
+  watch?: boolean
+  verbose?: boolean
+  wait?: number
+  timeoutMs?: number
+}
+
+/** What differs between two looks at the roster. */
+export const changesBetween = (before: readonly Peer[], after: readonly Peer[]): PeerChange[] => {
+  const known = new Map(before.map((peer) => [peer.id, peer]))
+  const still = new Set(after.map(({ id }) => id))
+  const changed = after.flatMap((peer): PeerChange[] => {
+    const old = known.get(peer.id)
+    if (old === undefined) return [{ change: 'new', peer }]
+    const same = old.state === peer.state && old.boot === peer.boot && old.reason === peer.reason
+    return same ? [] : [{ change: 'changed', peer }]
+  })
+  const gone = before.filter(({ id }) => !still.has(id))
+  return [...changed, ...gone.map((peer): PeerChange => ({ change: 'gone', peer }))]
+}
+
+// Coming and going are events; in between, a peer that is slow or unreachable shows at the next look.
+const LOOK_MS = 250
+
+const watch = async ({ node, output, format, stop }: Session, options: PeersOptions): Promise<void> => {
+  const limit = until(options, stop)
+  let seen: readonly Peer[] = []
+  let writing = Promise.resolve()
+  const look = (): void => {
+    const changes = changesBetween(seen, node.peers)
+    seen = node.peers
+    const lines = changes.map((change) => renderPeerChange(change, format, options.verbose === true))
+    if (lines.length > 0) writing = writing.then(() => output.write(lines.join('')))
+  }
+  const timer = setInterval(look, LOOK_MS)
+  node.on('peer-up', look)
+  node.on('peer-down', look)
+  look()
+  await limit.ended
+  clearInterval(timer)
+  node.off('peer-up', look)
+  node.off('peer-down', look)
+  await writing
+}
+
+const DEFAULT_WAIT_MS = 10_000
+
+/** `skein peers`: who is in the mesh, and with `--watch` who comes and goes. */
+export const peers = (options: PeersOptions): Promise<number> =>
+  run(options, { name: 'peers', listen: false }, async (session) => {
+    const { node, output, format, note } = session
+    const { wait, timeoutMs = DEFAULT_WAIT_MS } = options
+    if (wait !== undefined) {
+      try {
+        await node.waitForPeers(wait, { timeoutMs })
+      } catch (error) {
+        if (!isSkeinError(error, 'WAIT_TIMEOUT')) throw error
+        await output.write(renderPeers(node.peers, format, true))
+        const up = node.peers.filter(({ state }) => state === 'up').length
+        throw new CliError(
+          EXIT.noPeers,
+          `waited ${timeoutMs} ms for ${wait === 1 ? '1 peer' : `${wait} peers`} in mesh "${node.mesh}", ${up} came: are they in the same mesh ` +
+            'and, beyond this host, started with --open?',
+        )
+      }
+    }
+    if (options.watch === true) {
+      await watch(session, options)
+      return EXIT.ok
+    }
+    await output.write(renderPeers(node.peers, format, options.verbose === true))
+    if (node.peers.length === 0) note(`no other node is in mesh "${node.mesh}" on this host`)
+    return EXIT.ok
+  })

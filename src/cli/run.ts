@@ -1,0 +1,106 @@
+import { createNode, type Node } from '../index.ts'
+import { EXIT } from './exit.ts'
+import { exitCodeOf, sentenceOf } from './failure.ts'
+import { Output } from './output.ts'
+import { describeGap, type Format, printableLines } from './render.ts'
+
+/** The options that every command takes. */
+export interface Globals {
+  mesh?: string
+  name?: string
+  open?: boolean
+  port?: number
+  format?: Format
+  quiet?: boolean
+}
+
+export interface Command {
+  /** How the node is called unless `--name` says otherwise. */
+  name: string
+  /** A one-shot command only dials; what is spoken to must listen. */
+  listen: boolean
+}
+
+/** What a command has while it runs. */
+export interface Session {
+  node: Node
+  output: Output
+  format: Format
+  /** Aborted by the first Ctrl-C, or when nobody reads the output any more: finish and leave. */
+  stop: AbortSignal
+  /** A line for people, on stderr. */
+  note(text: string): void
+}
+
+const say = (text: string): void => void process.stderr.write(`skein: ${printableLines(text)}\n`)
+
+const SIGNALS = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const
+type Signal = keyof typeof SIGNALS
+
+/** The first signal asks the command to finish, the second one leaves at once. */
+const listenToSignals = (note: (text: string) => void, stop: (exitCode: number) => void): (() => void) => {
+  let asked = false
+  const onSignal = (signal: Signal): void => {
+    if (asked) process.exit(SIGNALS[signal])
+    asked = true
+    note('finishing what is under way; press Ctrl-C again to leave at once')
+    stop(SIGNALS[signal])
+  }
+  const names = Object.keys(SIGNALS) as Signal[]
+  for (const name of names) process.on(name, onSignal)
+  return () => {
+    for (const name of names) process.off(name, onSignal)
+  }
+}
+
+const openNode = async (globals: Globals, command: Command, note: (text: string) => void): Promise<Node> => {
+  const node = await createNode({
+    name: globals.name ?? `${command.name}-${process.pid}`,
+    listen: command.listen,
+    ...(globals.mesh !== undefined && { mesh: globals.mesh }),
+    ...(globals.open === true && { open: true }),
+    ...(command.listen && globals.port !== undefined && { port: globals.port }),
+  })
+  node.on('warning', (warning) => note(sentenceOf(warning)))
+  node.on('gap', (gap) => note(describeGap(gap)))
+  return node
+}
+
+/**
+ * The frame around every command: a node that is always closed, signals, output, and one place where an error
+ * becomes a sentence and a code. Resolves with the exit code and never rejects.
+ */
+export const run = async (
+  globals: Globals,
+  command: Command,
+  body: (session: Session) => Promise<number>,
+): Promise<number> => {
+  const stopping = new AbortController()
+  const note = globals.quiet === true ? () => {} : say
+  const output = new Output(process.stdout)
+  output.open()
+  output.left.addEventListener('abort', () => stopping.abort())
+  let interruptedWith: number | undefined
+  const forgetSignals = listenToSignals(note, (exitCode) => {
+    interruptedWith = exitCode
+    stopping.abort()
+  })
+
+  let node: Node | undefined
+  try {
+    node = await openNode(globals, command, note)
+    const format = globals.format ?? (process.stdout.isTTY ? 'text' : 'json')
+    const exitCode = await body({ node, output, format, stop: stopping.signal, note })
+    await node.drain()
+    await output.flush()
+    return interruptedWith ?? exitCode
+  } catch (error) {
+    if (interruptedWith !== undefined) return interruptedWith
+    if (output.left.aborted) return EXIT.ok
+    say(sentenceOf(error))
+    return exitCodeOf(error)
+  } finally {
+    await node?.close()
+    forgetSignals()
+  }
+}

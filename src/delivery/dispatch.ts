@@ -1,0 +1,57 @@
+import { ERROR_CODES, type ErrorCode, SkeinError } from '../errors.ts'
+import type { Peer } from '../peers/peer.ts'
+import type { Reader } from '../protocol/bytes.ts'
+import { FRAME } from '../protocol/control-frames.ts'
+import type { Feed } from '../transport/feed.ts'
+import type { Answers } from './answers.ts'
+import type { Following } from './following.ts'
+import type { Gap } from './message.ts'
+import type { Outbox } from './outbox.ts'
+import type { Requests } from './requests.ts'
+
+export interface Modules {
+  readonly feed: Feed
+  readonly following: Following
+  readonly outbox: Outbox
+  readonly requests: Requests
+  readonly answers: Answers
+  gap(gap: Gap): void
+}
+
+/** The control road on one page: what each frame of a known peer means. Presence (hello … bye) stays in the roster. */
+export const dispatch = (peer: Peer, type: number, reader: Reader, to: Modules): void => {
+  switch (type) {
+    case FRAME.request:
+      return to.answers.requested(peer, reader)
+    case FRAME.reply:
+      return to.requests.replied(peer, reader)
+    case FRAME.cancel:
+      return to.answers.cancelled(peer, reader)
+    case FRAME.pending:
+      return to.answers.pending(peer, reader)
+    case FRAME.report:
+      return to.feed.reported(peer.id, reader.u48(), reader.u48())
+    case FRAME.askReport:
+      return to.following.askedFor(peer, reader.u48())
+    case FRAME.taken:
+      return to.outbox.taken(peer, reader.u48())
+    case FRAME.resume:
+      return to.outbox.resume(peer, reader.u48())
+    case FRAME.ack:
+      return to.outbox.acked(peer, reader.u48())
+    case FRAME.nack: {
+      const sequence = reader.u48()
+      return to.outbox.nacked(peer, sequence, errorOf(reader.text8(), reader.text32()))
+    }
+    case FRAME.missed: {
+      const topic = reader.text8()
+      return to.gap({ publisher: peer.id, topic, count: reader.u48(), reason: 'slow' })
+    }
+    default:
+      // A later version may have kinds that we do not know; they are left unread.
+      return
+  }
+}
+
+const errorOf = (code: string, text: string): SkeinError =>
+  new SkeinError((ERROR_CODES as readonly string[]).includes(code) ? (code as ErrorCode) : 'REMOTE_ERROR', text)

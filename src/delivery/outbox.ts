@@ -1,0 +1,290 @@
+import type { Clock } from '../clock.ts'
+import { SkeinError } from '../errors.ts'
+import type { Peer } from '../peers/peer.ts'
+import { BATCH_BYTES, Writer } from '../protocol/bytes.ts'
+import { endpointOf, FRAME } from '../protocol/control-frames.ts'
+import { beginDeliveryBatch, sealDeliveryBatch } from '../protocol/delivery-batch.ts'
+import { type Payload, writeRecord, writeRecordHead } from '../protocol/record.ts'
+import { Cork } from '../transport/cork.ts'
+import type { Dial, Transport } from '../transport/transport.ts'
+import { hostOf } from './following.ts'
+
+/** Batches on their way that the peer has not yet said it took. */
+const WINDOW_BYTES = 4 * 1024 * 1024
+const ALONE_BYTES = 32 * 1024
+/** A receiver without room is offered the message again after this. */
+const BUSY_AGAIN_MS = 50
+
+export interface OutboxOptions {
+  readonly boot: string
+  readonly transport: Transport
+  readonly clock: Clock
+  /** Most that may wait for one peer. */
+  readonly queueBytes: number
+  fault(error: unknown): void
+}
+
+interface Batch {
+  readonly number: number
+  readonly frames: Buffer[]
+  readonly bytes: number
+}
+
+type Outcome = (error?: SkeinError) => void
+
+/** What is handed to one peer: numbered batches, kept until the peer says that it took them. */
+class DeliveryLane {
+  readonly #peer: Peer
+  readonly #options: OutboxOptions
+  readonly #dial: Dial
+  readonly #writer = new Writer()
+  readonly #cork: Cork
+  #queue: Batch[] = []
+  #unconfirmed: Batch[] = []
+  #queueBytes = 0
+  #unconfirmedBytes = 0
+  #number = 0
+  #count = 0
+  #sequence = 0
+  #sending = false
+  #closed = false
+  /** What the last ping said was taken: the same again, with more sent, is a loss. */
+  #takenAtPing = -1
+  readonly awaited = new Map<number, Outcome>()
+
+  constructor(peer: Peer, options: OutboxOptions) {
+    this.#peer = peer
+    this.#options = options
+    this.#cork = new Cork(() => this.#flush(), options.clock.turn)
+    this.#dial = options.transport.dialDelivery(endpointOf(hostOf(peer), peer.address!.delivery), {
+      // A new connection: what was under way on the old one may be lost, and numbers sort out what was not.
+      up: () => this.#again(),
+      fault: options.fault,
+    })
+  }
+
+  get sent(): number {
+    return this.#number
+  }
+
+  /** Accepts a message unless too much waits already; with `outcome` the peer is asked to ack it. */
+  push(topic: string, payload: Payload, outcome: Outcome | undefined): boolean {
+    if (this.#queueBytes > 0 && this.#queueBytes + payload.sizeBytes > this.#options.queueBytes) return false
+    const writer = this.#writer
+    const alone = payload.sizeBytes >= ALONE_BYTES
+    if (alone && this.#count > 0) this.#seal()
+    if (this.#count === 0) beginDeliveryBatch(writer, this.#peer.token, this.#options.boot, ++this.#number)
+    this.#count++
+    writer.u48(++this.#sequence)
+    writer.text8(topic)
+    if (outcome !== undefined) this.awaited.set(this.#sequence, outcome)
+    if (alone) {
+      writeRecordHead(writer, payload, outcome !== undefined)
+      this.#seal(typeof payload.body === 'string' ? Buffer.from(payload.body) : viewOf(payload.body))
+    } else {
+      writeRecord(writer, payload, outcome !== undefined)
+      if (writer.length >= BATCH_BYTES) this.#seal()
+    }
+    this.#cork.touch()
+    return true
+  }
+
+  /** The peer has taken every batch up to this number. */
+  taken(number: number): void {
+    while (this.#unconfirmed.length > 0 && this.#unconfirmed[0]!.number <= number) {
+      this.#unconfirmedBytes -= this.#unconfirmed.shift()!.bytes
+    }
+    void this.#pump()
+  }
+
+  /** The peer misses what follows this number. */
+  resume(number: number): void {
+    this.taken(number)
+    this.#again()
+  }
+
+  ponged(taken: number): void {
+    this.taken(taken)
+    if (this.#unconfirmed.length > 0 && this.#takenAtPing === taken) this.#again()
+    this.#takenAtPing = taken
+  }
+
+  close(error: SkeinError): void {
+    this.#closed = true
+    this.#dial.close()
+    const awaited = [...this.awaited.values()]
+    this.awaited.clear()
+    for (const outcome of awaited) outcome(error)
+  }
+
+  #seal(body?: Buffer): void {
+    const batch = this.#writer.take()
+    sealDeliveryBatch(batch, this.#count)
+    this.#count = 0
+    const bytes = batch.length + (body?.length ?? 0)
+    this.#queueBytes += bytes
+    this.#queue.push({ number: this.#number, frames: body === undefined ? [batch] : [batch, body], bytes })
+  }
+
+  #flush(): void {
+    if (this.#count > 0) this.#seal()
+    void this.#pump()
+  }
+
+  /** Sends again, in order, whatever the peer has not taken. */
+  #again(): void {
+    if (this.#unconfirmed.length === 0) return
+    this.#queue = [...this.#unconfirmed, ...this.#queue]
+    this.#queueBytes += this.#unconfirmedBytes
+    this.#unconfirmed = []
+    this.#unconfirmedBytes = 0
+    void this.#pump()
+  }
+
+  async #pump(): Promise<void> {
+    if (this.#sending || this.#closed) return
+    this.#sending = true
+    try {
+      while (this.#queue.length > 0 && !this.#closed) {
+        const batch = this.#queue[0]!
+        // One batch may overdraw an empty window, or a large message would wait for ever.
+        if (this.#unconfirmedBytes > 0 && this.#unconfirmedBytes + batch.bytes > WINDOW_BYTES) return
+        this.#queue.shift()
+        this.#queueBytes -= batch.bytes
+        this.#unconfirmed.push(batch)
+        this.#unconfirmedBytes += batch.bytes
+        await this.#dial.send(batch.frames)
+      }
+    } catch (error) {
+      if (!this.#closed) this.#options.fault(error)
+    } finally {
+      this.#sending = false
+    }
+  }
+}
+
+/**
+ * Messages for named peers, on the delivery road: batches are taken strictly in order and sent again after a reset,
+ * so between two living nodes nothing is lost. What a peer's full queue refuses is counted and told to that peer.
+ */
+export class Outbox {
+  readonly #options: OutboxOptions
+  readonly #lanes = new Map<Peer, DeliveryLane>()
+  #dropped = 0
+
+  constructor(options: OutboxOptions) {
+    this.#options = options
+  }
+
+  get dropped(): number {
+    return this.#dropped
+  }
+
+  /** At most once: a peer whose queue is full loses the message and is told so (G3, G5). */
+  send(peer: Peer, topic: string, payload: Payload): void {
+    if (peer.link !== undefined && peer.address !== null && this.#lane(peer).push(topic, payload, undefined)) return
+    this.#dropped++
+    const end = peer.link?.isOpen ? peer.link : peer.route
+    end?.send(FRAME.missed, (writer) => {
+      writer.text8(topic)
+      writer.u48(1)
+    })
+  }
+
+  /** Resolves when the peer has handled the message; a peer without room is offered it again. */
+  handOver(peer: Peer, topic: string, payload: Payload, timeoutMs: number): Promise<void> {
+    const { clock } = this.#options
+    const what = `publish to '${topic}' for peer ${peer.label}`
+    return new Promise((resolve, reject) => {
+      let ended = false
+      const end = (error?: SkeinError): void => {
+        if (ended) return
+        ended = true
+        cancel()
+        if (error === undefined) resolve()
+        else reject(error)
+      }
+      const cancel = clock.after(timeoutMs, () =>
+        end(new SkeinError('WAIT_TIMEOUT', `${what} was not handled within ${timeoutMs} ms; it may still be`, { mayHaveRun: true })),
+      )
+      const offer = (): void => {
+        if (ended) return
+        if (peer.link === undefined || peer.address === null) {
+          end(new SkeinError('PEER_LOST', `${what}: the peer is not reachable`, { mayHaveRun: false }))
+          return
+        }
+        const pushed = this.#lane(peer).push(topic, payload, (error) => {
+          if (error?.code === 'BUSY') clock.after(BUSY_AGAIN_MS, offer)
+          else end(error)
+        })
+        if (!pushed) clock.after(BUSY_AGAIN_MS, offer)
+      }
+      offer()
+    })
+  }
+
+  acked(peer: Peer, sequence: number): void {
+    this.#settle(peer, sequence, undefined)
+  }
+
+  nacked(peer: Peer, sequence: number, error: SkeinError): void {
+    this.#settle(peer, sequence, error)
+  }
+
+  taken(peer: Peer, number: number): void {
+    this.#lanes.get(peer)?.taken(number)
+  }
+
+  resume(peer: Peer, number: number): void {
+    this.#lanes.get(peer)?.resume(number)
+  }
+
+  ponged(peer: Peer, taken: number): void {
+    this.#lanes.get(peer)?.ponged(taken)
+  }
+
+  sentTo(peer: Peer): number {
+    return this.#lanes.get(peer)?.sent ?? 0
+  }
+
+  awaits(peer: Peer): boolean {
+    return (this.#lanes.get(peer)?.awaited.size ?? 0) > 0
+  }
+
+  /** Messages that were not acked yet. */
+  get unsettled(): number {
+    let unsettled = 0
+    for (const lane of this.#lanes.values()) unsettled += lane.awaited.size
+    return unsettled
+  }
+
+  down(peer: Peer): void {
+    const error = new SkeinError('PEER_LOST', `peer ${peer.label} was lost before it acked: ${peer.reason}`)
+    this.#lanes.get(peer)?.close(error)
+    this.#lanes.delete(peer)
+  }
+
+  close(): void {
+    const error = new SkeinError('CLOSED', 'the node was closed before the message was acked')
+    for (const lane of this.#lanes.values()) lane.close(error)
+    this.#lanes.clear()
+  }
+
+  #settle(peer: Peer, sequence: number, error: SkeinError | undefined): void {
+    const awaited = this.#lanes.get(peer)?.awaited
+    const outcome = awaited?.get(sequence)
+    awaited?.delete(sequence)
+    outcome?.(error)
+  }
+
+  #lane(peer: Peer): DeliveryLane {
+    let lane = this.#lanes.get(peer)
+    if (lane === undefined) {
+      lane = new DeliveryLane(peer, this.#options)
+      this.#lanes.set(peer, lane)
+    }
+    return lane
+  }
+}
+
+const viewOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

@@ -1,0 +1,410 @@
+import type { Clock } from '../clock.ts'
+import { SkeinError } from '../errors.ts'
+import type { Peer } from '../peers/peer.ts'
+import type { Reader } from '../protocol/bytes.ts'
+import { FRAME } from '../protocol/control-frames.ts'
+import { decodeReceived, encodePayload, receivedLocally } from '../protocol/payload.ts'
+import { type Headers, type Payload, readRecord, writeRecord } from '../protocol/record.ts'
+import { validateTopic } from '../protocol/topics.ts'
+import type { Origin } from './message.ts'
+import type { Answer, Responders } from './responders.ts'
+
+/** How a reply frame says that the request ended. The wire's numbers: never change one. */
+export const STATUS = { ok: 0, failed: 1, noResponder: 2, busy: 3, lost: 4, notTaken: 5, slow: 6, closed: 7 } as const
+
+export interface RequestOptions {
+  /** How long to wait for the reply, in ms. The deadline travels to the responder. Default 5000. */
+  timeoutMs?: number
+  signal?: AbortSignal
+  /** Id of the peer that is to answer. */
+  to?: string
+  headers?: Headers
+  /** How long to wait, within the timeout, for a responder to appear. Default 0: NO_RESPONDER at once. */
+  waitMs?: number
+}
+
+export interface RequestManyOptions {
+  /** How long replies are gathered, in ms. Default 1000. */
+  timeoutMs?: number
+  /** Replies after which the survey ends. Default: as many as there are responders. */
+  max?: number
+  signal?: AbortSignal
+  headers?: Headers
+}
+
+/** One answer to a survey. */
+export interface Reply<T = unknown> {
+  readonly from: string
+  readonly value?: T
+  readonly error?: SkeinError
+}
+
+/** This node as a responder to its own requests. */
+const SELF = Symbol('self')
+type Target = Peer | typeof SELF
+
+interface Ask {
+  readonly name: string
+  readonly payload: Payload
+  readonly deadlineAt: number
+  readonly settle: (error: SkeinError | undefined, value?: unknown) => void
+  tried: Set<Target> | undefined
+  target: Target
+  number: number
+  cancel: (() => void) | undefined
+}
+
+export interface RequestsOptions {
+  readonly clock: Clock
+  readonly self: Origin
+  readonly maxRequestBytes: number
+  readonly responders: Responders
+  peer(id: string): Peer | undefined
+  members(): Peer[]
+  /** Resolves at the next change of any peer, at the latest after the time. */
+  change(timeoutMs: number): Promise<void>
+}
+
+/**
+ * The asking side of requests. Every request ends: in a reply, a timeout, the loss of the peer, abort or close, and
+ * the error says whether it may have run (G7). A request that has certainly not run is offered to another responder.
+ */
+export class Requests {
+  readonly #options: RequestsOptions
+  readonly #asks = new Map<number, Ask>()
+  readonly #outstanding = new Map<Target, number>()
+  readonly #loads = new Map<Target, number>()
+  #targets = new Map<string, Target[]>()
+  #number = 0
+  #turn = 0
+  #late = 0
+  #closed = false
+
+  constructor(options: RequestsOptions) {
+    this.#options = options
+  }
+
+  get pending(): number {
+    return this.#asks.size
+  }
+
+  /** Replies that came after their request had ended. */
+  get late(): number {
+    return this.#late
+  }
+
+  async request(name: string, value: unknown, options: RequestOptions): Promise<unknown> {
+    const { timeoutMs = 5000, signal, to, headers, waitMs = 0 } = options
+    const payload = this.#encode(name, value, headers)
+    const { clock } = this.#options
+    const deadlineAt = clock.now() + timeoutMs
+    signal?.throwIfAborted()
+    if (waitMs > 0) await this.#responder(name, Math.min(waitMs, timeoutMs), signal)
+    try {
+      return await new Promise((resolve, reject) => {
+        const settle = (error: SkeinError | undefined, result?: unknown): void => {
+          cancelTimer()
+          signal?.removeEventListener('abort', abort)
+          if (error === undefined) resolve(result)
+          else reject(error)
+        }
+        const ask: Ask = { name, payload, deadlineAt, settle, tried: undefined, target: SELF, number: 0, cancel: undefined }
+        const cancelTimer = clock.after(Math.max(0, deadlineAt - clock.now()), () => this.#expire(ask, timeoutMs))
+        const abort = (): void => {
+          this.#withdraw(ask)
+          cancelTimer()
+          reject(signal!.reason as Error)
+        }
+        signal?.addEventListener('abort', abort, { once: true })
+        if (to === undefined) this.#offer(ask)
+        else this.#offerTo(ask, to)
+      })
+    } catch (error) {
+      // The error was made where the reply was read; its user needs to see where the request was made.
+      if (error instanceof SkeinError) Error.captureStackTrace(error, this.request)
+      throw error
+    }
+  }
+
+  async *requestMany(name: string, value: unknown, options: RequestManyOptions): AsyncGenerator<Reply> {
+    const { timeoutMs = 1000, max = Number.POSITIVE_INFINITY, signal, headers } = options
+    const payload = this.#encode(name, value, headers)
+    signal?.throwIfAborted()
+    const { clock } = this.#options
+    const targets = [...this.#responding(name)]
+    if (targets.length === 0) throw noResponder(name)
+    const deadlineAt = clock.now() + timeoutMs
+    const replies: Reply[] = []
+    const open = new Set<Ask>()
+    let wake: (() => void) | undefined
+    let expired = false
+    const stop = (): void => {
+      expired = true
+      wake?.()
+    }
+    const cancel = clock.after(timeoutMs, stop)
+    signal?.addEventListener('abort', stop, { once: true })
+    try {
+      for (const target of targets) {
+        const settle = (error: SkeinError | undefined, result?: unknown): void => {
+          open.delete(ask)
+          const from = target === SELF ? this.#options.self.id : target.id
+          replies.push(error === undefined ? { from, value: result } : { from, error })
+          wake?.()
+        }
+        // All others count as tried: a survey asks each once and never one in place of another.
+        const ask: Ask = { name, payload, deadlineAt, settle, tried: new Set(targets), target, number: 0, cancel: undefined }
+        open.add(ask)
+        this.#send(ask, target)
+      }
+      for (let given = 0; given < max; ) {
+        const reply = replies.shift()
+        if (reply !== undefined) {
+          given++
+          yield reply
+        } else if (open.size === 0 || expired) break
+        else await new Promise<void>((resolve) => {
+            wake = resolve
+          })
+      }
+      signal?.throwIfAborted()
+    } finally {
+      cancel()
+      signal?.removeEventListener('abort', stop)
+      for (const ask of open) this.#withdraw(ask)
+    }
+  }
+
+  /** A reply frame: number u32 · status u8 · load u16 · record, or code and text. */
+  replied(peer: Peer, reader: Reader): void {
+    const number = reader.u32()
+    const status = reader.u8()
+    this.#loads.set(peer, reader.u16())
+    const ask = this.#asks.get(number)
+    if (ask === undefined || ask.target !== peer) {
+      this.#late++
+      return
+    }
+    this.#close(ask)
+    if (status === STATUS.ok) {
+      this.#succeed(ask, () => decodeReceived(readRecord(reader)))
+      return
+    }
+    const code = reader.text8()
+    this.#failed(ask, status, code, reader.text32())
+  }
+
+  /** The connection to this peer was reset: it says which requests it never got, and which replies are lost. */
+  resumed(peer: Peer): void {
+    const numbers = [...this.#asks.values()].filter((ask) => ask.target === peer).map((ask) => ask.number)
+    if (numbers.length === 0 || peer.link === undefined) return
+    // Behind what waits in the lane, or requests that are still to leave would be taken for lost.
+    const writer = peer.link.lane.begin(FRAME.pending, false)
+    for (const number of numbers) writer.u32(number)
+    peer.link.lane.end(writer)
+  }
+
+  /** Who responds to what has changed. */
+  changed(): void {
+    this.#targets = new Map()
+  }
+
+  down(peer: Peer): void {
+    this.changed()
+    this.#loads.delete(peer)
+    for (const ask of [...this.#asks.values()]) {
+      if (ask.target !== peer) continue
+      this.#close(ask)
+      ask.settle(
+        new SkeinError('PEER_LOST', `request '${ask.name}': peer ${peer.label} was lost, ${peer.reason}; it may have run there`),
+      )
+    }
+    this.#outstanding.delete(peer)
+  }
+
+  awaits(peer: Peer): boolean {
+    return (this.#outstanding.get(peer) ?? 0) > 0
+  }
+
+  close(): void {
+    this.#closed = true
+    for (const ask of [...this.#asks.values()]) {
+      this.#close(ask)
+      ask.settle(new SkeinError('CLOSED', `request '${ask.name}': the node was closed before the reply; it may have run`))
+    }
+  }
+
+  #encode(name: string, value: unknown, headers: Headers | undefined): Payload {
+    validateTopic(name)
+    if (this.#closed) throw new SkeinError('CLOSED', `request '${name}': the node is closed`, { mayHaveRun: false })
+    return encodePayload(value, headers, true, this.#options.maxRequestBytes, () => `request '${name}'`)
+  }
+
+  async #responder(name: string, waitMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const { clock } = this.#options
+    const until = clock.now() + waitMs
+    while (this.#responding(name).length === 0 && clock.now() < until && !this.#closed) {
+      await this.#options.change(Math.min(50, until - clock.now()))
+      signal?.throwIfAborted()
+    }
+  }
+
+  #responding(name: string): readonly Target[] {
+    let targets = this.#targets.get(name)
+    if (targets !== undefined) return targets
+    const { members, responders } = this.#options
+    targets = members().filter((peer) => peer.link !== undefined && peer.interest.responders.includes(name))
+    if (responders.has(name)) targets.push(SELF)
+    this.#targets.set(name, targets)
+    return targets
+  }
+
+  /** Gives the request to the least loaded responder that has not refused it yet. */
+  #offer(ask: Ask, refused?: SkeinError): void {
+    const targets = this.#responding(ask.name)
+    let best: Target | undefined
+    let bestLoad = Number.POSITIVE_INFINITY
+    for (let i = 0; i < targets.length; i++) {
+      // Equally loaded ones take turns.
+      const target = targets[(i + this.#turn) % targets.length]!
+      if (ask.tried?.has(target)) continue
+      const load = this.#loadOf(target)
+      if (load >= bestLoad) continue
+      best = target
+      bestLoad = load
+    }
+    this.#turn++
+    if (best === undefined) ask.settle(refused ?? noResponder(ask.name))
+    else this.#send(ask, best)
+  }
+
+  #offerTo(ask: Ask, id: string): void {
+    const { self, peer } = this.#options
+    const target = id === self.id ? SELF : peer(id)
+    if (target === undefined || (target !== SELF && (!target.isUp || target.link === undefined))) {
+      ask.settle(new SkeinError('PEER_UNKNOWN', `request '${ask.name}': no peer '${id}' is up; see node.peers`))
+      return
+    }
+    if (!this.#responding(ask.name).includes(target)) {
+      ask.settle(noResponder(ask.name, `at peer '${id}'`))
+      return
+    }
+    ask.tried = new Set(this.#responding(ask.name))
+    this.#send(ask, target)
+  }
+
+  #loadOf(target: Target): number {
+    if (target === SELF) return this.#options.responders.load
+    const outstanding = this.#outstanding.get(target) ?? 0
+    // One that does not answer pings is the last choice.
+    return Math.max(outstanding, this.#loads.get(target) ?? 0) + (target.state === 'up' ? 0 : 1e9)
+  }
+
+  #send(ask: Ask, target: Target): void {
+    ask.target = target
+    this.#number = (this.#number + 1) >>> 0
+    ask.number = this.#number
+    if (target === SELF) {
+      this.#askSelf(ask)
+      return
+    }
+    const lane = target.link?.lane
+    if (lane === undefined || !lane.hasRoom(ask.payload.sizeBytes)) {
+      const text = `request '${ask.name}': too much waits already for peer ${target.label}`
+      this.#again(ask, new SkeinError('OUTBOX_FULL', text))
+      return
+    }
+    this.#asks.set(ask.number, ask)
+    this.#outstanding.set(target, (this.#outstanding.get(target) ?? 0) + 1)
+    const writer = lane.begin(FRAME.request, false)
+    writer.u32(ask.number)
+    writer.u32(Math.max(1, Math.ceil(ask.deadlineAt - this.#options.clock.now())))
+    writer.text8(ask.name)
+    writeRecord(writer, ask.payload)
+    lane.end(writer)
+  }
+
+  #askSelf(ask: Ask): void {
+    const { responders, self, clock } = this.#options
+    this.#asks.set(ask.number, ask)
+    const answered = (answer: Answer): void => {
+      if (!this.#asks.has(ask.number)) return
+      this.#close(ask)
+      if (answer.ok) this.#succeed(ask, () => decodeReceived(receivedLocally(answer.payload)))
+      else if (answer.error.code === 'REMOTE_ERROR') ask.settle(remoteError(ask.name, 'this node', answer.error.remoteCode!, answer.error.message))
+      else this.#again(ask, answer.error)
+    }
+    // Not within the caller's turn: a handler never runs inside request().
+    queueMicrotask(() => {
+      if (!this.#asks.has(ask.number)) return
+      const left = Math.max(1, ask.deadlineAt - clock.now())
+      ask.cancel = responders.ask(ask.name, self, receivedLocally(ask.payload), left, answered)
+    })
+  }
+
+  #succeed(ask: Ask, decode: () => unknown): void {
+    let value: unknown
+    try {
+      value = decode()
+    } catch (error) {
+      ask.settle(new SkeinError('MALFORMED', `request '${ask.name}': the reply cannot be decoded; it has run`, { cause: error, mayHaveRun: true }))
+      return
+    }
+    ask.settle(undefined, value)
+  }
+
+  #failed(ask: Ask, status: number, code: string, text: string): void {
+    const peer = ask.target as Peer
+    const at = `request '${ask.name}' at peer ${peer.label}`
+    switch (status) {
+      case STATUS.noResponder:
+        return this.#again(ask, noResponder(ask.name, `at peer ${peer.label} any more`))
+      case STATUS.busy:
+        return this.#again(ask, new SkeinError('BUSY', `${at}: ${text}; try again later, or start another responder`))
+      case STATUS.notTaken:
+      case STATUS.closed:
+        return this.#again(ask, new SkeinError('PEER_LOST', `${at} did not reach it before the connection broke`, { mayHaveRun: false }))
+      case STATUS.lost:
+        return ask.settle(new SkeinError('PEER_LOST', `${at}: the reply was lost with a connection; it has run`))
+      case STATUS.slow:
+        return ask.settle(new SkeinError('PEER_SLOW', `${at}: the reply did not fit into the queue to this node; read replies faster, or ask less at once`))
+      default:
+        return ask.settle(remoteError(ask.name, `peer ${peer.label}`, code, text))
+    }
+  }
+
+  /** It has certainly not run there: another responder may have it, within the deadline. */
+  #again(ask: Ask, refused: SkeinError): void {
+    ask.tried ??= new Set()
+    ask.tried.add(ask.target)
+    this.#offer(ask, refused)
+  }
+
+  #expire(ask: Ask, timeoutMs: number): void {
+    const where = ask.target === SELF ? 'this node' : `peer ${(ask.target as Peer).label}`
+    this.#withdraw(ask)
+    ask.settle(
+      new SkeinError('REQUEST_TIMEOUT', `request '${ask.name}' to ${where} had no reply within ${timeoutMs} ms; it may have run`),
+    )
+  }
+
+  /** Nobody waits for the reply any more: the responder is told, so that it can stop. */
+  #withdraw(ask: Ask): void {
+    if (!this.#asks.has(ask.number)) return
+    this.#close(ask)
+    if (ask.target === SELF) ask.cancel?.()
+    else (ask.target as Peer).link?.send(FRAME.cancel, (writer) => writer.u32(ask.number))
+  }
+
+  #close(ask: Ask): void {
+    this.#asks.delete(ask.number)
+    const outstanding = this.#outstanding.get(ask.target)
+    if (outstanding !== undefined) this.#outstanding.set(ask.target, outstanding - 1)
+  }
+}
+
+const noResponder = (name: string, where = 'anywhere in the mesh'): SkeinError =>
+  new SkeinError('NO_RESPONDER', `request '${name}': nobody responds to it ${where}; start a responder, or wait for one with 'waitMs'`)
+
+const remoteError = (name: string, where: string, remoteCode: string, text: string): SkeinError =>
+  new SkeinError('REMOTE_ERROR', `request '${name}' failed at ${where}: ${text}`, { remoteCode })

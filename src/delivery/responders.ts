@@ -1,0 +1,193 @@
+import type { Clock } from '../clock.ts'
+import { isSkeinError, messageOf, SkeinError } from '../errors.ts'
+import { encodePayload } from '../protocol/payload.ts'
+import type { Payload, Received } from '../protocol/record.ts'
+import { validateTopic } from '../protocol/topics.ts'
+import { Message, type Origin } from './message.ts'
+
+const MAX_ERROR_TEXT = 2048
+
+export type RespondHandler = (query: unknown, message: Message) => unknown
+
+export interface RespondOptions {
+  /** Handlers running at the same time. Default 256. */
+  concurrency?: number
+  /** Requests that may wait for a handler; beyond that the asker gets BUSY, or another responder. Default 10,000. */
+  queue?: number
+}
+
+/** How a request ended at the responder. */
+export type Answer =
+  | { readonly ok: true; readonly payload: Payload }
+  | { readonly ok: false; readonly error: SkeinError }
+
+/** A name that this node responds to. */
+export interface Responder {
+  readonly name: string
+  /** Resolves when every peer that is up knows of it. */
+  readonly ready: Promise<void>
+  /** Stops responding; requests that run are let finish. */
+  close(): Promise<void>
+}
+
+interface Job {
+  readonly message: Message
+  readonly deadlineAt: number
+  readonly answer: (answer: Answer) => void
+  cancelled: boolean
+}
+
+interface Service {
+  readonly handler: RespondHandler
+  readonly concurrency: number
+  readonly queue: number
+  running: number
+  waiting: Job[]
+}
+
+export interface RespondersOptions {
+  readonly clock: Clock
+  readonly maxReplyBytes: number
+  changed(): Promise<void>
+}
+
+/** The answering side of requests: runs handlers within their concurrency, deadline and queue. */
+export class Responders {
+  readonly #options: RespondersOptions
+  readonly #services = new Map<string, Service>()
+  #load = 0
+
+  constructor(options: RespondersOptions) {
+    this.#options = options
+  }
+
+  /** Requests that run or wait here, which askers choose by. */
+  get load(): number {
+    return this.#load
+  }
+
+  names(): string[] {
+    return [...this.#services.keys()]
+  }
+
+  has(name: string): boolean {
+    return this.#services.has(name)
+  }
+
+  add(name: string, handler: RespondHandler, options: RespondOptions): Responder {
+    validateTopic(name)
+    if (this.#services.has(name)) {
+      throw new SkeinError('OPTION_INVALID', `this node responds to '${name}' already; close the first responder before`)
+    }
+    const service: Service = { handler, concurrency: 256, queue: 10_000, ...options, running: 0, waiting: [] }
+    this.#services.set(name, service)
+    const ready = Promise.resolve().then(() => this.#options.changed())
+    ready.catch(() => {})
+    const close = async (): Promise<void> => {
+      if (this.#services.get(name) !== service) return
+      this.#services.delete(name)
+      for (const job of service.waiting.splice(0)) this.#end(job, refusal('NO_RESPONDER', `'${name}' has no responder any more`))
+      await this.#options.changed().catch(() => {})
+    }
+    return { name, ready, close }
+  }
+
+  /** Takes a request and calls `answer` once; the result cancels it. */
+  ask(name: string, origin: Origin, record: Received, timeoutMs: number, answer: (answer: Answer) => void): () => void {
+    const service = this.#services.get(name)
+    if (service === undefined) {
+      answer(refusal('NO_RESPONDER', `'${name}' has no responder here`))
+      return NOTHING_TO_CANCEL
+    }
+    const now = this.#options.clock.now()
+    const message = new Message(name, origin, 0, 0, record)
+    const job: Job = { message, deadlineAt: now + timeoutMs, answer, cancelled: false }
+    if (service.running < service.concurrency) {
+      this.#load++
+      this.#run(service, job)
+    } else if (service.waiting.length < service.queue) {
+      this.#load++
+      service.waiting.push(job)
+    } else {
+      answer(refusal('BUSY', `'${name}' has ${service.queue} requests waiting already`))
+      return NOTHING_TO_CANCEL
+    }
+    return () => {
+      job.cancelled = true
+      message.abort(new SkeinError('REQUEST_TIMEOUT', `the asker of '${name}' gave up`))
+    }
+  }
+
+  close(): void {
+    const closed = refusal('CLOSED', 'the responding node closes')
+    for (const service of this.#services.values()) for (const job of service.waiting.splice(0)) this.#end(job, closed)
+    this.#services.clear()
+  }
+
+  #run(service: Service, job: Job): void {
+    let result: unknown
+    try {
+      job.message.whenWatched(() => this.#watch(job))
+      result = service.handler(job.message.value, job.message)
+    } catch (error) {
+      this.#end(job, failure(error))
+      return
+    }
+    if (typeof (result as PromiseLike<unknown> | null | undefined)?.then !== 'function') {
+      this.#end(job, this.#encode(job, result))
+      return
+    }
+    service.running++
+    ;(result as PromiseLike<unknown>).then(
+      (value) => this.#ran(service, job, this.#encode(job, value)),
+      (error: unknown) => this.#ran(service, job, failure(error)),
+    )
+  }
+
+  #ran(service: Service, job: Job, answer: Answer): void {
+    service.running--
+    this.#end(job, answer)
+    while (service.running < service.concurrency && service.waiting.length > 0) {
+      const next = service.waiting.shift()!
+      // Whoever asked has given up by now: running it would only delay the others.
+      if (next.cancelled || next.deadlineAt < this.#options.clock.now()) this.#load--
+      else this.#run(service, next)
+    }
+  }
+
+  #end(job: Job, answer: Answer): void {
+    this.#load--
+    if (!job.cancelled) job.answer(answer)
+  }
+
+  #encode(job: Job, value: unknown): Answer {
+    try {
+      const what = () => `reply to '${job.message.topic}'`
+      return { ok: true, payload: encodePayload(value, undefined, false, this.#options.maxReplyBytes, what) }
+    } catch (error) {
+      return failure(error)
+    }
+  }
+
+  /** A handler looked at its signal: only now a timer for the deadline is worth its cost. */
+  #watch(job: Job): void {
+    const left = job.deadlineAt - this.#options.clock.now()
+    const expired = new SkeinError('REQUEST_TIMEOUT', `the deadline of '${job.message.topic}' has passed`)
+    this.#options.clock.after(Math.max(0, left), () => job.message.abort(expired))
+  }
+}
+
+const NOTHING_TO_CANCEL = (): void => {}
+
+const refusal = (code: 'BUSY' | 'NO_RESPONDER' | 'CLOSED', text: string): Answer => ({
+  ok: false,
+  error: new SkeinError(code, text, { mayHaveRun: false }),
+})
+
+/** What crosses the wire of an error: a code and its message, never a stack. */
+const failure = (cause: unknown): Answer => {
+  const own = (cause as { code?: unknown } | null | undefined)?.code
+  const remoteCode = typeof own === 'string' && own.length > 0 && own.length <= 64 ? own : 'ERROR'
+  const error = new SkeinError('REMOTE_ERROR', messageOf(cause).slice(0, MAX_ERROR_TEXT), { remoteCode })
+  return { ok: false, error: isSkeinError(cause, 'BUSY') ? cause : error }
+}

@@ -1,0 +1,320 @@
+import type { Clock } from '../clock.ts'
+import { messageOf, SkeinError } from '../errors.ts'
+import { FilterSet } from '../protocol/filters.ts'
+import { PatternTree } from '../protocol/pattern-tree.ts'
+import type { Received } from '../protocol/record.ts'
+import { validatePattern } from '../protocol/topics.ts'
+import { type Gap, Message, type Origin } from './message.ts'
+
+const MATCH_CACHE_TOPICS = 65_536
+/** Messages dropped from a full queue are reported together this often, not one by one. */
+const REPORT_DROPS_MS = 50
+
+export type SubscribeHandler<T = unknown> = (value: T, message: Message<T>) => unknown
+
+export interface SubscribeOptions {
+  /** Handlers running at the same time. Default 1: one message at a time, in order. */
+  concurrency?: number
+  /** Messages that may wait for the handler or the loop. Default 1000. */
+  queue?: number
+  /** Which message a full queue loses. Default 'drop-oldest'. Every loss is counted and reported as a `gap`. */
+  onOverflow?: 'drop-oldest' | 'drop-newest'
+  /** Whether messages of this very node are wanted. Default true. */
+  echo?: boolean
+}
+
+/** What happened to a message that its sender waits for; called once for each subscription it went to. */
+export type Settle = (error?: SkeinError) => void
+
+interface Waiting {
+  readonly message: Message
+  readonly settle: Settle | undefined
+}
+
+export interface SubscriptionOptions extends Required<SubscribeOptions> {
+  readonly pattern: string
+  readonly handler: SubscribeHandler | undefined
+  readonly ready: Promise<void>
+  removed(subscription: Subscription): void
+  dropped(message: Message): void
+  fault(error: SkeinError): void
+}
+
+/**
+ * One subscription: a handler that is called for each message, or a queue to loop over.
+ *
+ * @example
+ * for await (const message of node.subscribe('sensors.>')) console.log(message.topic, message.value)
+ */
+export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
+  readonly pattern: string
+  /** Resolves when every peer that is up has confirmed it: from then on nothing is missed without a `gap`. */
+  readonly ready: Promise<void>
+  /** @internal */
+  readonly echo: boolean
+  readonly #options: SubscriptionOptions
+  #queue: Waiting[] = []
+  #head = 0
+  #running = 0
+  #dropped = 0
+  #iterating = false
+  #wake: (() => void) | undefined
+  #ended = false
+
+  /** @internal */
+  constructor(options: SubscriptionOptions) {
+    this.#options = options
+    this.pattern = options.pattern
+    this.ready = options.ready
+    this.echo = options.echo
+  }
+
+  /** Messages lost because the queue was full. */
+  get dropped(): number {
+    return this.#dropped
+  }
+
+  /** Messages that wait for the handler or the loop. */
+  get pending(): number {
+    return this.#queue.length - this.#head
+  }
+
+  /** Ends it: messages that wait are given up, handlers that run are let finish, a loop over it ends. */
+  async unsubscribe(): Promise<void> {
+    if (this.#ended) return
+    this.#ended = true
+    const given = this.#queue.splice(this.#head)
+    this.#queue = []
+    this.#head = 0
+    for (const { settle } of given) settle?.(new SkeinError('CLOSED', `subscription '${this.pattern}' ended`))
+    this.#wake?.()
+    this.#options.removed(this as Subscription)
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<Message<T>> {
+    if (this.#options.handler !== undefined || this.#iterating) {
+      const why = this.#iterating ? 'is looped over already' : 'has a handler'
+      throw new SkeinError('OPTION_INVALID', `subscription '${this.pattern}' ${why}; subscribe again for a loop of its own`)
+    }
+    this.#iterating = true
+    try {
+      for (;;) {
+        const next = this.#shift()
+        if (next !== undefined) {
+          yield next.message as Message<T>
+          next.settle?.()
+        } else if (this.#ended) return
+        else await new Promise<void>((resolve) => {
+            this.#wake = resolve
+          })
+      }
+    } finally {
+      await this.unsubscribe()
+    }
+  }
+
+  /** @internal Takes a message; never waits and never throws. */
+  offer(message: Message, settle?: Settle): void {
+    if (this.#ended) {
+      settle?.(new SkeinError('CLOSED', `subscription '${this.pattern}' ended`))
+      return
+    }
+    if (this.#options.handler !== undefined && this.#running < this.#options.concurrency && this.pending === 0) {
+      this.#run(message, settle)
+      return
+    }
+    if (this.pending >= this.#options.queue) {
+      if (this.#options.onOverflow === 'drop-newest') {
+        this.#drop({ message, settle })
+        return
+      }
+      const oldest = this.#shift()
+      if (oldest !== undefined) this.#drop(oldest)
+    }
+    this.#queue.push({ message, settle })
+    this.#wake?.()
+  }
+
+  #shift(): Waiting | undefined {
+    if (this.#head === this.#queue.length) return undefined
+    const next = this.#queue[this.#head]
+    this.#queue[this.#head++] = undefined as never
+    if (this.#head === this.#queue.length || this.#head >= 1024) {
+      this.#queue.splice(0, this.#head)
+      this.#head = 0
+    }
+    return next
+  }
+
+  #drop({ message, settle }: Waiting): void {
+    this.#dropped++
+    this.#options.dropped(message)
+    settle?.(new SkeinError('BUSY', `subscription '${this.pattern}' had no room for the message`))
+  }
+
+  #run(message: Message, settle: Settle | undefined): void {
+    let result: unknown
+    try {
+      result = this.#options.handler!(message.value, message)
+    } catch (error) {
+      this.#failed(message, error, settle)
+      return
+    }
+    if (!isThenable(result)) {
+      settle?.()
+      return
+    }
+    this.#running++
+    result.then(
+      () => {
+        settle?.()
+        this.#next()
+      },
+      (error: unknown) => {
+        this.#failed(message, error, settle)
+        this.#next()
+      },
+    )
+  }
+
+  #next(): void {
+    this.#running--
+    while (this.#running < this.#options.concurrency) {
+      const next = this.#shift()
+      if (next === undefined) return
+      this.#run(next.message, next.settle)
+    }
+  }
+
+  #failed(message: Message, cause: unknown, settle: Settle | undefined): void {
+    const text = `the handler of subscription '${this.pattern}' failed on a message of topic '${message.topic}' from ${message.from.slice(0, 8)}: ${messageOf(cause)}`
+    const error = new SkeinError('HANDLER_FAILED', text, { cause })
+    settle?.(error)
+    this.#options.fault(error)
+  }
+}
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === 'object' && value !== null && typeof (value as PromiseLike<unknown>).then === 'function'
+
+export interface SubscriptionsOptions {
+  readonly clock: Clock
+  /** Something was added or removed; answers when every peer that is up has confirmed it. */
+  changed(): Promise<void>
+  gap(gap: Gap): void
+  fault(error: SkeinError): void
+}
+
+/** All subscriptions of this node: which of them want a topic, and what the node asks of its peers for them. */
+export class Subscriptions {
+  readonly #options: SubscriptionsOptions
+  readonly #tree = new PatternTree<Subscription>()
+  readonly #all = new Set<Subscription>()
+  #matches = new Map<string, readonly Subscription[]>()
+  readonly #drops = new Map<string, { publisher: string; topic: string; count: number }>()
+
+  constructor(options: SubscriptionsOptions) {
+    this.#options = options
+  }
+
+  get size(): number {
+    return this.#all.size
+  }
+
+  add(pattern: string, handler: SubscribeHandler | undefined, options: SubscribeOptions): Subscription {
+    validatePattern(pattern)
+    const ready = Promise.resolve().then(() => this.#options.changed())
+    // Whoever does not wait for it need not handle its failure either.
+    ready.catch(() => {})
+    const subscription = new Subscription({
+      concurrency: 1,
+      queue: 1000,
+      onOverflow: 'drop-oldest',
+      echo: true,
+      ...options,
+      pattern,
+      handler,
+      ready,
+      removed: (removed) => this.#remove(removed),
+      dropped: (message) => this.#dropped(message),
+      fault: this.#options.fault,
+    })
+    this.#all.add(subscription)
+    this.#tree.add(pattern, subscription)
+    this.#matches = new Map()
+    return subscription
+  }
+
+  match(topic: string): readonly Subscription[] {
+    let found = this.#matches.get(topic)
+    if (found !== undefined) return found
+    found = this.#tree.match(topic)
+    if (this.#matches.size >= MATCH_CACHE_TOPICS) this.#matches = new Map()
+    this.#matches.set(topic, found)
+    return found
+  }
+
+  patterns(): string[] {
+    return [...new Set([...this.#all].map((subscription) => subscription.pattern))]
+  }
+
+  filters(): FilterSet {
+    return FilterSet.of(this.patterns())
+  }
+
+  /** Gives a message of a peer to each subscription that wants it. */
+  deliver(topic: string, origin: Origin, generation: number, sequence: number, record: Received, settle?: Settle): void {
+    const found = this.match(topic)
+    if (found.length === 1) {
+      found[0]!.offer(new Message(topic, origin, generation, sequence, record), settle)
+      return
+    }
+    if (found.length === 0) settle?.()
+    const each = settle === undefined ? undefined : settleAll(found.length, settle)
+    // A message of its own for each, so that none sees what another did to the value.
+    for (const subscription of found) subscription.offer(new Message(topic, origin, generation, sequence, record), each)
+  }
+
+  /** Gives a message of this node to its own subscriptions. */
+  echo(topic: string, origin: Origin, generation: number, sequence: number, record: Received): void {
+    for (const subscription of this.match(topic)) {
+      if (subscription.echo) subscription.offer(new Message(topic, origin, generation, sequence, record))
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#reportDrops()
+    await Promise.all([...this.#all].map((subscription) => subscription.unsubscribe()))
+  }
+
+  #remove(subscription: Subscription): void {
+    this.#all.delete(subscription)
+    this.#tree.delete(subscription.pattern, subscription)
+    this.#matches = new Map()
+    this.#options.changed().catch(() => {})
+  }
+
+  #dropped(message: Message): void {
+    if (this.#drops.size === 0) this.#options.clock.after(REPORT_DROPS_MS, () => this.#reportDrops())
+    const key = `${message.from} ${message.topic}`
+    const drop = this.#drops.get(key)
+    if (drop === undefined) this.#drops.set(key, { publisher: message.from, topic: message.topic, count: 1 })
+    else drop.count++
+  }
+
+  #reportDrops(): void {
+    const drops = [...this.#drops.values()]
+    this.#drops.clear()
+    for (const drop of drops) this.#options.gap({ ...drop, reason: 'queue-full' })
+  }
+}
+
+/** Calls `settle` when all have settled, with the first error if there was one. */
+const settleAll = (count: number, settle: Settle): Settle => {
+  let left = count
+  let first: SkeinError | undefined
+  return (error) => {
+    first ??= error
+    if (--left === 0) settle(first)
+  }
+}

@@ -1,0 +1,584 @@
+import { EventEmitter } from 'node:events'
+import { networkInterfaces } from 'node:os'
+import { systemClock } from './clock.ts'
+import { Answers } from './delivery/answers.ts'
+import { dispatch } from './delivery/dispatch.ts'
+import { Following } from './delivery/following.ts'
+import { Inbox } from './delivery/inbox.ts'
+import type { Gap, Message } from './delivery/message.ts'
+import { Outbox } from './delivery/outbox.ts'
+import { Publisher, type PublishOptions } from './delivery/publisher.ts'
+import { type Reply, type RequestManyOptions, type RequestOptions, Requests } from './delivery/requests.ts'
+import { type Responder, Responders, type RespondHandler, type RespondOptions } from './delivery/responders.ts'
+import { type SubscribeHandler, type SubscribeOptions, type Subscription, Subscriptions } from './delivery/subscriptions.ts'
+import type { Source } from './discovery/discovery.ts'
+import { defaultRegistryDirectory, Registry } from './discovery/registry.ts'
+import { messageOf, SkeinError } from './errors.ts'
+import { count, duration, type NodeOptions, type ResolvedOptions, resolveOptions, unsupported } from './options.ts'
+import type { PeerInfo } from './peers/peer.ts'
+import { Roster } from './peers/roster.ts'
+import { type Address, endpointOf, type Interest } from './protocol/control-frames.ts'
+import { newId } from './protocol/header.ts'
+import { validateTopic } from './protocol/topics.ts'
+import { Feed } from './transport/feed.ts'
+import { ZeromqTransport } from './transport/zeromq.ts'
+
+export interface Events {
+  'peer-up': [peer: PeerInfo]
+  'peer-down': [peer: PeerInfo]
+  gap: [gap: Gap]
+  /** Something was dropped, refused or failed that no call of yours reports. */
+  warning: [error: SkeinError]
+}
+
+/** Counts since the node was started. */
+export interface Stats {
+  readonly peers: number
+  readonly published: number
+  /** Publishes refused because too much waited already. */
+  readonly refused: number
+  /** Messages sent while a subscriber was too far behind: that one may have lost them. */
+  readonly lossy: number
+  /** Messages that subscribers report to have missed. */
+  readonly missed: number
+  readonly batches: number
+  readonly topics: number
+  readonly queuedBytes: number
+  readonly requestsPending: number
+  readonly repliesLate: number
+  readonly load: number
+  readonly gaps: number
+  readonly malformed: number
+}
+
+const MALFORMED_WARNING_MS = 100
+const FRAME_OVERHEAD_BYTES = 64 * 1024
+
+/**
+ * One member of a mesh. It wires the modules together and delegates; what is promised and how is theirs.
+ *
+ * @example
+ * const node = await createNode({ name: 'orders' })
+ * node.subscribe('sensors.*.temp', (value, message) => console.log(message.topic, value))
+ * await node.publish('sensors.kitchen.temp', { c: 21.5 })
+ * await node.close()
+ */
+export class Node {
+  readonly id: string
+  readonly name: string
+  readonly mesh: string
+  readonly boot: string
+  readonly #options: ResolvedOptions
+  readonly #events = new EventEmitter<Events>()
+  readonly #transport: ZeromqTransport
+  readonly #roster: Roster
+  readonly #feed: Feed
+  readonly #subscriptions: Subscriptions
+  readonly #following: Following
+  readonly #outbox: Outbox
+  readonly #inbox: Inbox
+  readonly #responders: Responders
+  readonly #requests: Requests
+  readonly #answers: Answers
+  readonly #publisher: Publisher
+  readonly #undo: (() => void | Promise<void>)[] = []
+  #revision = 0
+  #interestChanged = false
+  #gaps = 0
+  #malformed = 0
+  #warnedAt = Number.NEGATIVE_INFINITY
+  #closing: Promise<{ unsettled: number }> | undefined
+  #discovery: Source | undefined
+
+  /** @internal Use createNode. */
+  constructor(options: ResolvedOptions) {
+    const clock = systemClock
+    const { id, name, mesh, limits, patienceMs, goneMs, listen, roomTimeoutMs } = options
+    const boot = newId()
+    const self = { id, boot }
+    this.#options = options
+    this.id = id
+    this.name = name
+    this.mesh = mesh
+    this.boot = boot
+    const fault = (error: unknown): void => this.#fault(error)
+    const gap = (missed: Gap): void => this.#gap(missed)
+    const maxFrameBytes = Math.max(limits.maxValueBytes, limits.maxRequestBytes) + FRAME_OVERHEAD_BYTES
+    const transport = new ZeromqTransport({ maxFrameBytes })
+    this.#transport = transport
+    this.#subscriptions = new Subscriptions({ clock, changed: () => this.#interestReady(), gap, fault })
+    this.#responders = new Responders({ clock, maxReplyBytes: limits.maxRequestBytes, changed: () => this.#interestKnown() })
+    this.#feed = new Feed({
+      id,
+      boot,
+      clock,
+      patienceMs,
+      queueBytes: limits.feedBytes,
+      maxTopics: limits.maxTopics,
+      publish: (frames, patient) => transport.publish(frames, patient),
+      confirmed: () => this.#roster.touch(),
+      askReport: (peer, number) => this.#roster.askReport(peer, number),
+    })
+    this.#following = new Following({
+      id,
+      transport,
+      clock,
+      maxTopics: limits.maxTopics,
+      wants: (topic) => this.#subscriptions.match(topic).length > 0,
+      deliver: (topic, origin, generation, sequence, record) =>
+        this.#subscriptions.deliver(topic, origin, generation, sequence, record),
+      gap,
+      heard: (peer) => this.#roster.heard(peer),
+      fault,
+    })
+    this.#outbox = new Outbox({ boot, transport, clock, queueBytes: limits.feedBytes, fault })
+    this.#inbox = new Inbox({
+      clock,
+      peerOf: (token) => this.#roster.byToken(token),
+      heard: (peer) => this.#roster.heard(peer),
+      deliver: (topic, origin, generation, sequence, record, settle) =>
+        this.#subscriptions.deliver(topic, origin, generation, sequence, record, settle),
+    })
+    this.#requests = new Requests({
+      clock,
+      self,
+      maxRequestBytes: limits.maxRequestBytes,
+      responders: this.#responders,
+      peer: (peer) => this.#roster.get(peer),
+      members: () => this.#roster.members(),
+      change: (timeoutMs) => this.#roster.change(timeoutMs),
+    })
+    this.#answers = new Answers({ responders: this.#responders, maxRequestBytes: limits.maxRequestBytes })
+    this.#roster = new Roster({
+      ...self,
+      name,
+      mesh,
+      transport,
+      clock,
+      queueBytes: limits.feedBytes,
+      goneMs,
+      interest: () => this.#interest(),
+      frame: (peer, type, reader) =>
+        dispatch(peer, type, reader, {
+          feed: this.#feed,
+          following: this.#following,
+          outbox: this.#outbox,
+          requests: this.#requests,
+          answers: this.#answers,
+          gap,
+        }),
+      takenFrom: (peer) => this.#inbox.takenFrom(peer),
+      sentTo: (peer) => this.#outbox.sentTo(peer),
+      pinged: (peer, sent) => this.#inbox.pinged(peer, sent),
+      ponged: (peer, taken) => this.#outbox.ponged(peer, taken),
+      awaits: (peer) => this.#requests.awaits(peer) || this.#outbox.awaits(peer),
+      up: (peer) => {
+        this.#requests.changed()
+        this.#following.up(peer)
+        if (!peer.visitor) this.#emit('peer-up', peer.info())
+      },
+      resumed: (peer, taken) => {
+        this.#requests.resumed(peer)
+        this.#outbox.resume(peer, taken)
+      },
+      down: (peer, tails) => {
+        this.#feed.unfollow(peer.id)
+        this.#following.down(peer, tails)
+        this.#requests.down(peer)
+        this.#answers.down(peer)
+        this.#outbox.down(peer)
+        this.#inbox.down(peer)
+        if (!peer.visitor) this.#emit('peer-down', peer.info())
+      },
+      interested: (peer) => {
+        this.#requests.changed()
+        this.#feed.follow(peer.id, peer.interest.revision, peer.interest.patterns)
+      },
+      refused: (sighting) => this.#discovery?.refused(sighting),
+      warning: (error) => this.#warn(error),
+      fault,
+    })
+    this.#publisher = new Publisher({
+      self,
+      maxValueBytes: limits.maxValueBytes,
+      feedValueBytes: limits.feedValueBytes,
+      roomTimeoutMs,
+      hasFeed: listen,
+      feed: this.#feed,
+      outbox: this.#outbox,
+      subscriptions: this.#subscriptions,
+      members: () => this.#roster.members(),
+      peer: (peer) => this.#roster.get(peer),
+    })
+  }
+
+  /** @internal Binds, announces and waits for those who are there. */
+  async start(): Promise<void> {
+    const { id, name, boot } = this
+    try {
+      this.#undo.push(() => this.#transport.close())
+      const address = this.#options.listen ? await this.#listen() : null
+      this.#undo.push(() => this.#roster.close())
+      this.#roster.start(address)
+      const { registry, settleMs, bind } = this.#options
+      if (registry !== false) {
+        const discovery = new Registry({ directory: registry ?? defaultRegistryDirectory(), mesh: this.mesh })
+        this.#discovery = discovery
+        this.#undo.push(() => discovery.close())
+        const host = this.#options.advertise ?? (isWildcard(bind) ? '127.0.0.1' : bind)
+        const self = address === null ? null : { id, boot, name, endpoint: endpointOf(host, address.control), source: 'registry' as const }
+        await discovery.start(self, {
+          seen: (sighting) => this.#roster.seen(sighting),
+          gone: () => {},
+          warning: (error) => this.#warn(error),
+        })
+      }
+      await this.#roster.settled(settleMs)
+    } catch (error) {
+      await this.#undoAll()
+      throw error
+    }
+  }
+
+  /** The other nodes of the mesh as this one sees them. */
+  get peers(): PeerInfo[] {
+    return this.#roster.infos()
+  }
+
+  /**
+   * Publishes to every subscriber of the topic, at most once. Resolves when there is room for the next; rejects
+   * TOPIC_INVALID, VALUE_UNSUPPORTED, VALUE_TOO_LARGE, NOT_SUPPORTED, CLOSED, and OUTBOX_FULL for a caller that
+   * does not wait.
+   *
+   * @example
+   * await node.publish('sensors.kitchen.temp', { c: 21.5 }, { headers: { unit: 'celsius' } })
+   */
+  publish(topic: string, value?: unknown, options?: PublishOptions): Promise<void> {
+    try {
+      this.#assertOpen(`publish to '${topic}'`)
+      if (options !== undefined) checkPublishOptions(options)
+      return this.#publisher.publish(topic, value, options)
+    } catch (error) {
+      return Promise.reject(error as Error)
+    }
+  }
+
+  /**
+   * Subscribes to a pattern: `*` stands for one level, a last `>` for one or more. With a handler it is called for
+   * each message; without one the subscription is looped over. Throws PATTERN_INVALID, OPTION_INVALID,
+   * NOT_SUPPORTED, CLOSED.
+   *
+   * @example
+   * const subscription = node.subscribe('sensors.*.temp', (value, message) => console.log(message.topic, value))
+   * await subscription.ready
+   */
+  subscribe<T = unknown>(pattern: string, handler: SubscribeHandler<T>, options?: SubscribeOptions): Subscription<T>
+  subscribe<T = unknown>(pattern: string, options?: SubscribeOptions): Subscription<T>
+  subscribe(pattern: string, first?: SubscribeHandler | SubscribeOptions, second?: SubscribeOptions): Subscription {
+    this.#assertOpen(`subscribe to '${pattern}'`)
+    const handler = typeof first === 'function' ? (first as SubscribeHandler) : undefined
+    const options = (handler === undefined ? (first as SubscribeOptions | undefined) : second) ?? {}
+    checkSubscribeOptions(options)
+    return this.#subscriptions.add(pattern, handler, options)
+  }
+
+  /**
+   * Answers requests of this name with what the handler returns. What it throws reaches the asker as a code and a
+   * message. Throws TOPIC_INVALID, OPTION_INVALID, CLOSED.
+   *
+   * @example
+   * node.respond('price.get', async ({ sku }, message) => prices.find(sku, { signal: message.signal }))
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: the handler's author knows what is asked, as with JSON.parse
+  respond(name: string, handler: (query: any, message: Message) => unknown, options: RespondOptions = {}): Responder {
+    this.#assertOpen(`respond to '${name}'`)
+    if (typeof handler !== 'function') throw new SkeinError('OPTION_INVALID', `respond to '${name}': the handler is no function`)
+    checkKeys('respond', options, ['concurrency', 'queue'])
+    if (options.concurrency !== undefined) count('concurrency', options.concurrency)
+    if (options.queue !== undefined) count('queue', options.queue, 0)
+    return this.#responders.add(name, handler as RespondHandler, options)
+  }
+
+  /**
+   * Asks the least loaded responder and resolves to its reply. Rejects NO_RESPONDER, PEER_LOST, BUSY at once,
+   * REQUEST_TIMEOUT, REMOTE_ERROR, PEER_UNKNOWN, PEER_SLOW, VALUE_UNSUPPORTED, VALUE_TOO_LARGE, CLOSED, or with the
+   * reason of `signal`; `error.mayHaveRun` says whether asking again could do it twice.
+   *
+   * @example
+   * const price = await node.request('price.get', { sku: 'a1' }, { timeoutMs: 500 })
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: the caller knows what is answered, as with JSON.parse
+  async request<T = any>(name: string, value?: unknown, options: RequestOptions = {}): Promise<T> {
+    this.#assertOpen(`request '${name}'`)
+    checkRequestOptions(options)
+    return (await this.#requests.request(name, value, options)) as T
+  }
+
+  /**
+   * Asks every responder and yields the replies as they come, until all have answered, `max` have, or the time is
+   * over. Throws as `request`; what one responder fails with is the `error` of its reply.
+   *
+   * @example
+   * for await (const reply of node.requestMany('inventory.count', { sku })) console.log(reply.from, reply.value)
+   */
+  async *requestMany<T = unknown>(name: string, value?: unknown, options: RequestManyOptions = {}): AsyncGenerator<Reply<T>> {
+    this.#assertOpen(`request '${name}'`)
+    checkKeys('requestMany', options, ['timeoutMs', 'max', 'signal', 'headers'])
+    if (options.timeoutMs !== undefined) duration('timeoutMs', options.timeoutMs)
+    if (options.max !== undefined) count('max', options.max)
+    yield* this.#requests.requestMany(name, value, options) as AsyncGenerator<Reply<T>>
+  }
+
+  /** Resolves when at least `least` other nodes are up. @throws SkeinError WAIT_TIMEOUT after `timeoutMs` (10,000) */
+  async waitForPeers(least: number, options: { timeoutMs?: number } = {}): Promise<void> {
+    count('count', least, 0)
+    const missing = (found: number): string => `${found} of ${least} peers are up; see node.peers for why others are not`
+    await this.#wait(options.timeoutMs, () => this.#roster.members().length, least, missing)
+  }
+
+  /**
+   * Resolves when at least `count` (1) other nodes are confirmed to get messages of this topic.
+   * @throws SkeinError WAIT_TIMEOUT after `timeoutMs` (10,000)
+   */
+  async waitForSubscribers(topic: string, options: { count?: number; timeoutMs?: number } = {}): Promise<void> {
+    validateTopic(topic)
+    const least = count('count', options.count ?? 1, 0)
+    const missing = (found: number): string => `${found} of ${least} subscribers of '${topic}' are there`
+    await this.#wait(options.timeoutMs, () => this.#publisher.subscribersOf(topic), least, missing)
+  }
+
+  on<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
+    this.#events.on(event, listener as never)
+    return this
+  }
+
+  once<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
+    this.#events.once(event, listener as never)
+    return this
+  }
+
+  off<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
+    this.#events.off(event, listener as never)
+    return this
+  }
+
+  /** Not in this version. @throws SkeinError NOT_SUPPORTED */
+  async push(): Promise<never> {
+    throw unsupported('push', 'publish and request are')
+  }
+
+  /** Not in this version. @throws SkeinError NOT_SUPPORTED */
+  pull(): never {
+    throw unsupported('pull', 'subscribe and respond are')
+  }
+
+  stats(): Stats {
+    const { topics, published, refused, lossy, missed, batches, queuedBytes } = this.#feed.stats()
+    return {
+      peers: this.#roster.members().length,
+      published,
+      refused,
+      lossy: lossy + this.#outbox.dropped,
+      missed,
+      batches,
+      topics,
+      queuedBytes,
+      requestsPending: this.#requests.pending,
+      repliesLate: this.#requests.late,
+      load: this.#responders.load,
+      gaps: this.#gaps,
+      malformed: this.#malformed,
+    }
+  }
+
+  /** Resolves when what was published has reached the subscribers that keep up, at the latest after closeTimeoutMs. */
+  async drain(): Promise<void> {
+    this.#assertOpen('drain')
+    await this.#feed.drain(this.#options.closeTimeoutMs)
+  }
+
+  /**
+   * Lets what was published leave, says goodbye, and releases everything; the process then ends by itself. Calling
+   * it again answers the same. `unsettled` is the number of requests and hand-overs given up.
+   */
+  close(): Promise<{ unsettled: number }> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #close(): Promise<{ unsettled: number }> {
+    const { closeTimeoutMs } = this.#options
+    await this.#discovery?.close()
+    this.#responders.close()
+    await this.#feed.drain(closeTimeoutMs)
+    const unsettled = this.#requests.pending + this.#outbox.unsettled
+    await this.#roster.leave((peer) => this.#feed.tails(peer.id), closeTimeoutMs)
+    this.#requests.close()
+    this.#outbox.close()
+    this.#feed.close()
+    this.#following.close()
+    await this.#subscriptions.close()
+    await this.#undoAll()
+    if (unsettled > 0) this.#warn(new SkeinError('CLOSED', `the node was closed with ${unsettled} requests or hand-overs unsettled`))
+    return { unsettled }
+  }
+
+  async #undoAll(): Promise<void> {
+    for (const undo of this.#undo.splice(0).reverse()) await undo()
+  }
+
+  async #listen(): Promise<Address> {
+    const { bind, port, advertise } = this.#options
+    const ports = await this.#transport.listen(
+      { host: bind, port },
+      {
+        control: (route, batch) => this.#roster.control(route, batch),
+        plain: (route, frames) =>
+          this.#answers.plain(frames, (status, payload) => void this.#transport.answerPlain(route, [status, payload])),
+        subscription: (prefix, present) => this.#feed.listeners(prefix, present),
+        delivery: (frames) => this.#inbox.take(frames),
+        fault: (error) => this.#fault(error),
+      },
+    )
+    return { ...ports, host: advertise ?? (isWildcard(bind) ? outwardHost() : bind) }
+  }
+
+  #interest(): Interest {
+    return { revision: this.#revision, patterns: this.#subscriptions.patterns(), responders: this.#responders.names() }
+  }
+
+  /** Peers learn of all changes of one turn at once; answers the revision they learn them under. */
+  #interestChanges(): number {
+    if (!this.#interestChanged && this.#closing === undefined) {
+      this.#interestChanged = true
+      queueMicrotask(() => {
+        this.#interestChanged = false
+        this.#revision++
+        this.#requests.changed()
+        this.#roster.stateInterest()
+        this.#following.listen(this.#subscriptions.filters(), this.#revision)
+      })
+      return this.#revision + 1
+    }
+    return this.#revision + (this.#interestChanged ? 1 : 0)
+  }
+
+  async #interestReady(): Promise<void> {
+    const revision = this.#interestChanges()
+    await Promise.resolve()
+    await this.#following.ready(revision)
+  }
+
+  async #interestKnown(): Promise<void> {
+    const revision = this.#interestChanges()
+    await Promise.resolve()
+    await this.#roster.known(revision)
+  }
+
+  async #wait(timeoutMs: number | undefined, found: () => number, least: number, missing: (found: number) => string): Promise<void> {
+    const limitMs = duration('timeoutMs', timeoutMs ?? 10_000)
+    const until = systemClock.now() + limitMs
+    while (found() < least) {
+      this.#assertOpen('wait')
+      const left = until - systemClock.now()
+      if (left <= 0) throw new SkeinError('WAIT_TIMEOUT', `after ${limitMs} ms ${missing(found())}`)
+      await this.#roster.change(left)
+    }
+  }
+
+  #assertOpen(what: string): void {
+    if (this.#closing !== undefined) throw new SkeinError('CLOSED', `${what}: node '${this.name}' is closed`, { mayHaveRun: false })
+  }
+
+  #gap(gap: Gap): void {
+    this.#gaps += gap.count ?? 0
+    this.#emit('gap', gap)
+  }
+
+  /** Frames that cannot be ours are dropped and counted; a flood of them is not a flood of warnings. */
+  #fault(error: unknown): void {
+    const known = error instanceof SkeinError
+    const warning = known ? error : new SkeinError('MALFORMED', `a fault while reading: ${messageOf(error)}`, { cause: error })
+    if (warning.code !== 'MALFORMED') {
+      this.#warn(warning)
+      return
+    }
+    this.#malformed++
+    const now = systemClock.now()
+    if (now - this.#warnedAt < MALFORMED_WARNING_MS) return
+    this.#warnedAt = now
+    this.#warn(warning)
+  }
+
+  #warn(error: SkeinError): void {
+    this.#options.logger?.warn({ code: error.code, node: this.name }, error.message)
+    this.#emit('warning', error)
+  }
+
+  #emit<E extends keyof Events>(event: E, ...args: Events[E]): void {
+    try {
+      this.#events.emit(event, ...(args as never))
+    } catch (error) {
+      // A listener's fault is its author's: it surfaces as an uncaught exception and disturbs nobody here.
+      queueMicrotask(() => {
+        throw error
+      })
+    }
+  }
+}
+
+/**
+ * Starts a node: it listens, finds the nodes of its mesh and resolves when those that are there have answered.
+ * Rejects OPTION_INVALID, NOT_SUPPORTED, ADDRESS_IN_USE, NODE_ID_IN_USE.
+ *
+ * @example
+ * const node = await createNode({ name: 'orders', mesh: 'shop' })
+ */
+export const createNode = async (options: NodeOptions = {}): Promise<Node> => {
+  const node = new Node(resolveOptions(options))
+  await node.start()
+  return node
+}
+
+const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::' || host === '*'
+
+/** The first address of this host that others may reach. */
+const outwardHost = (): string => {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+  return all.find(({ internal, family }) => !internal && family === 'IPv4')?.address ?? '127.0.0.1'
+}
+
+const checkKeys = (call: string, options: object, known: readonly string[]): void => {
+  for (const key of Object.keys(options)) {
+    if (!known.includes(key)) {
+      throw new SkeinError('OPTION_INVALID', `option '${key}' of ${call} is not an option; known are ${known.join(', ')}`)
+    }
+  }
+}
+
+const checkPublishOptions = (options: PublishOptions): void => {
+  if (options.delivery !== undefined && options.delivery !== 'at-most-once') {
+    throw unsupported('delivery', `'${String(options.delivery)}' needs the journal; leave it out for at most once`)
+  }
+  checkKeys('publish', options, ['headers', 'lend', 'delivery'])
+}
+
+const checkSubscribeOptions = (options: SubscribeOptions): void => {
+  if ('group' in options) throw unsupported('group', 'every subscription gets its own copy')
+  checkKeys('subscribe', options, ['concurrency', 'queue', 'onOverflow', 'echo'])
+  if (options.concurrency !== undefined) count('concurrency', options.concurrency)
+  if (options.queue !== undefined) count('queue', options.queue)
+  if (options.onOverflow !== undefined && options.onOverflow !== 'drop-oldest' && options.onOverflow !== 'drop-newest') {
+    throw new SkeinError('OPTION_INVALID', `option 'onOverflow': '${String(options.onOverflow)}' is no policy; 'drop-oldest' and 'drop-newest' are`)
+  }
+}
+
+const checkRequestOptions = (options: RequestOptions): void => {
+  checkKeys('request', options, ['timeoutMs', 'signal', 'to', 'headers', 'waitMs'])
+  if (options.timeoutMs !== undefined) duration('timeoutMs', options.timeoutMs)
+  if (options.waitMs !== undefined) duration('waitMs', options.waitMs)
+}

@@ -1,0 +1,206 @@
+import { hostname } from 'node:os'
+import { SkeinError } from './errors.ts'
+import { isId, newId } from './protocol/header.ts'
+
+/** Takes what the node has to say to its operator; a pino logger fits. */
+export interface Logger {
+  debug(fields: object, text: string): void
+  info(fields: object, text: string): void
+  warn(fields: object, text: string): void
+  error(fields: object, text: string): void
+}
+
+/** Bounds of memory and size. Peers refuse what is larger than their own limits, so raise them on every node. */
+export interface Limits {
+  /** Largest value of a publish. Default 16 MiB. */
+  maxValueBytes: number
+  /** Largest value of a request or reply. Default 1 MiB. */
+  maxRequestBytes: number
+  /** Messages that may wait to leave on the feed, and for one peer on another road. Default 16 MiB. */
+  feedBytes: number
+  /** Values above this go to each subscriber on the delivery road. Default 256 KiB. */
+  feedValueBytes: number
+  /** Topics whose sequences are remembered, most recent first. Default 65,536. */
+  maxTopics: number
+}
+
+export interface DiscoveryOptions {
+  /** Find nodes of this user on this host through small files: true, false, or the directory. Default true. */
+  registry?: boolean | string
+  /** Not in this version. */
+  mdns?: boolean
+  /** Not in this version. */
+  seeds?: readonly string[]
+  /** Not in this version. */
+  gossip?: boolean
+}
+
+export interface NodeOptions {
+  /** For people. Default: host name and process id. */
+  name?: string
+  /** 32 hex digits, unique in the mesh. Default: random at each start. */
+  id?: string
+  /** Nodes of other meshes are never seen. Default 'default'. */
+  mesh?: string
+  /** Listen beyond this host although nothing is authenticated. Default false: loopback only. */
+  open?: boolean
+  /**
+   * Default true. A node that does not listen only dials: its publishes are handed to each subscriber directly, and
+   * resolve when all have handled them.
+   */
+  listen?: boolean
+  /** Address to listen on. Default 127.0.0.1, or 0.0.0.0 with `open`. */
+  bind?: string
+  /** First of three ports in a row: control, feed, delivery. Default 0: any free ones. */
+  port?: number
+  /** Host that peers are told to dial, where it is not the one listened on. */
+  advertise?: string
+  discovery?: DiscoveryOptions
+  /** Most that `createNode` waits for the nodes known at the start to answer, in ms. Default 500. */
+  settleMs?: number
+  /** How long a feed waits for a subscriber that is full before it goes on without it, in ms. Default 20. */
+  patienceMs?: number
+  /** How long a lost peer is remembered and dialled again, in ms. Default 60,000. */
+  goneMs?: number
+  /** Most that `close` waits for what is still to leave, in ms. Default 2000. */
+  closeTimeoutMs?: number
+  /** Most that a publish waits for room or for its subscribers to handle it, in ms. Default 30,000. */
+  roomTimeoutMs?: number
+  logger?: Logger
+  limits?: Partial<Limits>
+  /** Not in this version: a node that is given one refuses to start rather than to run unprotected. */
+  secret?: string
+  /** Not in this version: a node that is given one refuses to start rather than to forget what it promised. */
+  dataDir?: string
+}
+
+export const DEFAULTS = {
+  mesh: 'default',
+  open: false,
+  listen: true,
+  port: 0,
+  settleMs: 500,
+  patienceMs: 20,
+  goneMs: 60_000,
+  closeTimeoutMs: 2000,
+  roomTimeoutMs: 30_000,
+  limits: {
+    maxValueBytes: 16 * 1024 * 1024,
+    maxRequestBytes: 1024 * 1024,
+    feedBytes: 16 * 1024 * 1024,
+    feedValueBytes: 256 * 1024,
+    maxTopics: 65_536,
+  },
+} as const
+
+export interface ResolvedOptions {
+  readonly name: string
+  readonly id: string
+  readonly mesh: string
+  readonly listen: boolean
+  readonly bind: string
+  readonly port: number
+  readonly advertise: string | undefined
+  /** A directory, or undefined for the usual one; false for none. */
+  readonly registry: string | undefined | false
+  readonly settleMs: number
+  readonly patienceMs: number
+  readonly goneMs: number
+  readonly closeTimeoutMs: number
+  readonly roomTimeoutMs: number
+  readonly logger: Logger | undefined
+  readonly limits: Limits
+}
+
+const KNOWN = new Set([
+  ...['name', 'id', 'mesh', 'open', 'listen', 'bind', 'port', 'advertise', 'discovery', 'settleMs', 'patienceMs'],
+  ...['goneMs', 'closeTimeoutMs', 'roomTimeoutMs', 'logger', 'limits', 'secret', 'dataDir'],
+])
+
+/** Checks every option and fills in the defaults. @throws SkeinError OPTION_INVALID, NOT_SUPPORTED */
+export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
+  for (const key of Object.keys(options)) {
+    if (!KNOWN.has(key)) throw invalid(key, 'is not an option', `known are ${[...KNOWN].join(', ')}`)
+  }
+  if (options.secret !== undefined) throw unsupported('secret', 'this version cannot authenticate; leave it out to stay on this host')
+  if (options.dataDir !== undefined) throw unsupported('dataDir', 'this version keeps no journal; leave it out')
+  const discovery = options.discovery ?? {}
+  if (discovery.mdns) throw unsupported('discovery.mdns', 'nodes of one host find each other through the registry')
+  if (discovery.seeds?.length) throw unsupported('discovery.seeds', 'nodes of one host find each other through the registry')
+  if (discovery.gossip) throw unsupported('discovery.gossip', 'nodes of one host find each other through the registry')
+  const open = boolean('open', options.open ?? DEFAULTS.open)
+  const bind = text('bind', options.bind ?? (open ? '0.0.0.0' : '127.0.0.1'))
+  if (!open && !isLoopback(bind)) {
+    throw invalid('bind', `'${bind}' is reachable from other hosts`, "nothing is authenticated without a secret: set 'open: true' if that is meant")
+  }
+  const id = options.id ?? newId()
+  if (!isId(id)) throw invalid('id', `'${String(id)}' is not an id`, 'it has 32 lower-case hex digits')
+  const port = options.port ?? DEFAULTS.port
+  if (!Number.isInteger(port) || port < 0 || port > 65_533) throw invalid('port', `${port} is not a port`, '0, or 1 to 65533: three in a row are used')
+  return {
+    name: text('name', options.name ?? `${hostname()}-${process.pid}`),
+    id,
+    mesh: text('mesh', options.mesh ?? DEFAULTS.mesh),
+    listen: boolean('listen', options.listen ?? DEFAULTS.listen),
+    bind,
+    port,
+    advertise: options.advertise === undefined ? undefined : text('advertise', options.advertise),
+    registry: registryOf(discovery.registry ?? true),
+    settleMs: duration('settleMs', options.settleMs ?? DEFAULTS.settleMs),
+    patienceMs: duration('patienceMs', options.patienceMs ?? DEFAULTS.patienceMs),
+    goneMs: duration('goneMs', options.goneMs ?? DEFAULTS.goneMs),
+    closeTimeoutMs: duration('closeTimeoutMs', options.closeTimeoutMs ?? DEFAULTS.closeTimeoutMs),
+    roomTimeoutMs: duration('roomTimeoutMs', options.roomTimeoutMs ?? DEFAULTS.roomTimeoutMs),
+    logger: options.logger,
+    limits: limitsOf(options.limits ?? {}),
+  }
+}
+
+const limitsOf = (limits: Partial<Limits>): Limits => {
+  const resolved: Limits = { ...DEFAULTS.limits }
+  for (const [key, value] of Object.entries(limits)) {
+    if (!(key in resolved)) throw invalid(`limits.${key}`, 'is not a limit', `known are ${Object.keys(resolved).join(', ')}`)
+    if (!Number.isSafeInteger(value) || value <= 0) throw invalid(`limits.${key}`, `${String(value)} is not a limit`, 'a positive whole number is')
+    resolved[key as keyof Limits] = value
+  }
+  if (resolved.feedValueBytes > DEFAULTS.limits.feedValueBytes) {
+    throw invalid('limits.feedValueBytes', `${resolved.feedValueBytes} is too much`, `at most ${DEFAULTS.limits.feedValueBytes}, or a stopped subscriber could hold more than feedBytes`)
+  }
+  return resolved
+}
+
+const registryOf = (registry: unknown): string | undefined | false => {
+  if (registry === true) return undefined
+  if (registry === false) return false
+  return text('discovery.registry', registry)
+}
+
+/** Checks a time to wait, in ms. */
+export const duration = (option: string, value: unknown): number => {
+  if (typeof value === 'number' && value >= 0 && value <= 2_147_483_647) return value
+  throw invalid(option, `${String(value)} is not a time`, 'milliseconds from 0 to 2147483647 are')
+}
+
+/** Checks a number of things. */
+export const count = (option: string, value: unknown, least = 1): number => {
+  if (Number.isSafeInteger(value) && (value as number) >= least) return value as number
+  throw invalid(option, `${String(value)} is not a count`, `whole numbers from ${least} on are`)
+}
+
+const text = (option: string, value: unknown): string => {
+  if (typeof value === 'string' && value.length > 0 && Buffer.byteLength(value) <= 255 && value.isWellFormed()) return value
+  throw invalid(option, `${JSON.stringify(value) ?? String(value)} cannot be used`, 'a text of 1 to 255 bytes can')
+}
+
+const boolean = (option: string, value: unknown): boolean => {
+  if (typeof value === 'boolean') return value
+  throw invalid(option, `${String(value)} is not a choice`, 'true or false are')
+}
+
+const isLoopback = (host: string): boolean => /^127\./.test(host) || host === '::1' || host === 'localhost'
+
+export const invalid = (option: string, what: string, rule: string): SkeinError =>
+  new SkeinError('OPTION_INVALID', `option '${option}': ${what}; ${rule}`)
+
+export const unsupported = (option: string, rule: string): SkeinError =>
+  new SkeinError('NOT_SUPPORTED', `option '${option}' is not supported yet; ${rule}`)

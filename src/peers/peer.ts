@@ -1,0 +1,73 @@
+import type { Address, Interest } from '../protocol/control-frames.ts'
+import { newId } from '../protocol/header.ts'
+import type { Link, Route } from '../transport/link.ts'
+
+export type PeerState = 'seen' | 'up' | 'suspect' | 'down' | 'one-way'
+
+/** A peer as users see it: a plain object that survives JSON. */
+export interface PeerInfo {
+  readonly id: string
+  readonly name: string
+  readonly boot: string
+  readonly state: PeerState
+  /** The sources that told of it: registry, hello, … */
+  readonly foundBy: readonly string[]
+  /** Where its control socket was found. */
+  readonly endpoints: readonly string[]
+  /** Why it is not up. */
+  readonly reason?: string
+}
+
+/** One other node. The roster alone changes it. */
+export class Peer {
+  readonly id: string
+  boot: string
+  name: string
+  state: PeerState = 'seen'
+  reason = ''
+  readonly foundBy = new Set<string>()
+  readonly endpoints = new Set<string>()
+  /** Our connection to it, and its connection to us. */
+  link: Link | undefined
+  route: Route | undefined
+  address: Address | null = null
+  /** It listens nowhere, as one-shot commands do: it is served, but it is no member of the mesh. */
+  visitor = false
+  interest: Interest = { revision: -1, patterns: [], responders: [] }
+  /** The revision of our interest that it knows. */
+  known = -1
+  /** What our delivery batches to it begin with */
+  token = ''
+  /** What its delivery batches to us begin with. */
+  readonly tokenGiven: string = newId()
+  heardAt = 0
+  pingedAt = 0
+  redialMs = 0
+  downAt = 0
+
+  constructor(id: string, boot: string, name: string) {
+    this.id = id
+    this.boot = boot
+    this.name = name
+  }
+
+  get isUp(): boolean {
+    return this.state === 'up' || this.state === 'suspect'
+  }
+
+  get label(): string {
+    return `'${this.name}' (${this.id.slice(0, 8)})`
+  }
+
+  info(): PeerInfo {
+    return {
+      id: this.id,
+      name: this.name,
+      boot: this.boot,
+      state: this.state,
+      foundBy: [...this.foundBy],
+      endpoints: [...this.endpoints],
+      ...(this.reason === '' ? {} : { reason: this.reason }),
+    }
+  }
+}

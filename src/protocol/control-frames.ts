@@ -1,0 +1,134 @@
+import { SkeinError } from '../errors.ts'
+import type { Reader, Writer } from './bytes.ts'
+import { pack, unpack } from './codec.ts'
+import { readTopicLast, type TopicLast, writeTopicLast } from './feed-batch.ts'
+import { isId, VERSION } from './header.ts'
+import { topicFrame, validatePattern, validateTopic } from './topics.ts'
+
+/** What a control batch may hold: prefix(4) · hello number u32 · frames of type u8, length u32, body. */
+export const FRAME = {
+  hello: 1,
+  welcome: 2,
+  refuse: 3,
+  who: 4,
+  ping: 5,
+  pong: 6,
+  bye: 7,
+  interest: 8,
+  report: 9,
+  askReport: 10,
+  taken: 11,
+  resume: 12,
+  ack: 13,
+  nack: 14,
+  missed: 15,
+  request: 16,
+  reply: 17,
+  cancel: 18,
+  pending: 19,
+  known: 20,
+} as const
+
+/** Where a node listens; a node that only dials has none. */
+export interface Address {
+  readonly host: string
+  readonly control: number
+  readonly feed: number
+  readonly delivery: number
+}
+
+/** What a node subscribes and responds to, as a whole; a higher revision replaces a lower one. */
+export interface Interest {
+  readonly revision: number
+  readonly patterns: readonly string[]
+  readonly responders: readonly string[]
+}
+
+/** A hello and its answer, the welcome: everything that the other end must know, in totals. */
+export interface Hello {
+  readonly mesh: string
+  readonly id: string
+  readonly boot: string
+  readonly name: string
+  /** Number of this hello; the frames that follow it carry it, and so does the welcome. */
+  readonly number: number
+  readonly address: Address | null
+  readonly interest: Interest
+  /** In a welcome: what delivery batches to the welcoming node must begin with. */
+  readonly token: string
+  /** In a welcome: the last delivery batch taken from the other end in this boot. */
+  readonly taken: number
+  /** In a welcome: the revision of the other end's interest that is known. */
+  readonly known: number
+  /** In a welcome: the address given cannot be dialled from here, and why. */
+  readonly unreachable: string
+}
+
+const MAX_PATTERNS = 65_536
+const MAX_NAME_BYTES = 255
+
+export const writeHello = (writer: Writer, hello: Hello): void => writer.bytes(pack({ version: VERSION, ...hello }))
+
+/** Reads and checks a hello; unknown fields are ignored, so that later versions may add some. */
+export const readHello = (body: Buffer): Hello => {
+  const fields = unpack(body) as Record<string, unknown> | null
+  if (typeof fields !== 'object' || fields === null) throw malformed('hello')
+  const { mesh, id, boot, name, number, token, taken, known, unreachable } = fields
+  if (!isText(mesh) || !isText(name) || !isId(id) || !isId(boot) || !isCount(number)) throw malformed('hello')
+  if (!isText(token) || !isCount(taken) || !isCount(known) || typeof unreachable !== 'string') throw malformed('hello')
+  return {
+    mesh,
+    id,
+    boot,
+    name,
+    number,
+    token,
+    taken,
+    known,
+    unreachable: unreachable.slice(0, 512),
+    address: fields.address === null ? null : readAddress(fields.address),
+    interest: readInterestFields(fields.interest),
+  }
+}
+
+export const writeInterest = (writer: Writer, interest: Interest): void => writer.bytes(pack(interest))
+
+export const readInterest = (body: Buffer): Interest => readInterestFields(unpack(body))
+
+const readInterestFields = (value: unknown): Interest => {
+  const { revision, patterns, responders } = (value ?? {}) as Record<string, unknown>
+  if (!isCount(revision) || !Array.isArray(patterns) || !Array.isArray(responders)) throw malformed('interest')
+  if (patterns.length + responders.length > MAX_PATTERNS) throw malformed('interest')
+  return { revision, patterns: patterns.map(validatePattern), responders: responders.map(validateTopic) }
+}
+
+const readAddress = (value: unknown): Address => {
+  const { host, control, feed, delivery } = (value ?? {}) as Record<string, unknown>
+  if (!isText(host) || !/^[\w.:%-]+$/.test(host)) throw malformed('address')
+  if (!isPort(control) || !isPort(feed) || !isPort(delivery)) throw malformed('address')
+  return { host, control, feed, delivery }
+}
+
+export const endpointOf = (host: string, port: number): string =>
+  `tcp://${host.includes(':') ? `[${host}]` : host}:${port}`
+
+/** bye: the topics that were active lately and where they end, so that a lost tail is noticed. */
+export const writeTails = (writer: Writer, tails: readonly TopicLast[]): void => {
+  writer.u32(tails.length)
+  for (const { topic, generation, last } of tails) writeTopicLast(writer, topicFrame(topic), generation, last)
+}
+
+export const readTails = (reader: Reader): TopicLast[] => {
+  const tails: TopicLast[] = []
+  for (let left = reader.u32(); left > 0; left--) tails.push(readTopicLast(reader))
+  return tails
+}
+
+const malformed = (what: string): SkeinError => new SkeinError('MALFORMED', `a ${what} has fields that cannot be`)
+
+const isText = (value: unknown): value is string =>
+  typeof value === 'string' && value.length <= MAX_NAME_BYTES && Buffer.byteLength(value) <= MAX_NAME_BYTES
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
+
+const isPort = (value: unknown): value is number => isCount(value) && value > 0 && value < 65_536

@@ -1,0 +1,42 @@
+import { randomBytes } from 'node:crypto'
+import { SkeinError } from '../errors.ts'
+import type { Reader, Writer } from './bytes.ts'
+
+/** Every skein batch begins with these: what it is, in which version, of which kind. */
+export const MAGIC_0 = 0x53
+export const MAGIC_1 = 0x4b
+export const VERSION = 1
+
+export const KIND = { control: 1, feed: 2, barrier: 3, delivery: 4 } as const
+export type Kind = (typeof KIND)[keyof typeof KIND]
+
+export const ID_BYTES = 16
+
+/** A node id or a boot: 128 random bits, as 32 hex digits outside the wire. */
+export const newId = (): string => randomBytes(ID_BYTES).toString('hex')
+
+export const isId = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{32}$/.test(value)
+
+export const writePrefix = (writer: Writer, kind: Kind): void => {
+  writer.u8(MAGIC_0)
+  writer.u8(MAGIC_1)
+  writer.u8(VERSION)
+  writer.u8(kind)
+}
+
+/** Steps over magic, version and kind; anything else than the expected kind in our version is refused. */
+export const readPrefix = (reader: Reader, ...expected: Kind[]): Kind => {
+  if (reader.u8() !== MAGIC_0 || reader.u8() !== MAGIC_1) {
+    throw new SkeinError('MALFORMED', 'a batch does not begin as a skein batch; something else dials this port')
+  }
+  const version = reader.u8()
+  if (version !== VERSION) {
+    throw new SkeinError(
+      'VERSION_MISMATCH',
+      `a batch speaks version ${version} of the wire, this node speaks ${VERSION}; update the older of the two`,
+    )
+  }
+  const kind = reader.u8() as Kind
+  if (!expected.includes(kind)) throw new SkeinError('MALFORMED', `a batch of kind ${kind} came on another road`)
+  return kind
+}

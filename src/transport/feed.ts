@@ -1,0 +1,511 @@
+import type { Clock } from '../clock.ts'
+import { SkeinError } from '../errors.ts'
+import { BATCH_BYTES, Writer } from '../protocol/bytes.ts'
+import { beginFeedBatch, FEED_HEADER_BYTES, readBarrierKey, sealFeedBatch, writeTopicLast } from '../protocol/feed-batch.ts'
+import { KIND } from '../protocol/header.ts'
+import { type Payload, writeRecord, writeRecordHead } from '../protocol/record.ts'
+import { matches, topicFrame } from '../protocol/topics.ts'
+import { type Beating, Beats } from './beat.ts'
+import { Cork } from './cork.ts'
+import { Follower } from './follower.ts'
+import type { Sent } from './transport.ts'
+
+/** A payload of this size travels in a frame of its own, uncopied. */
+const ALONE_BYTES = 32 * 1024
+/** After this much a publisher gives the event loop a turn; more when many topics share it, or each batch holds one message. */
+const TURN_BYTES = 8 * BATCH_BYTES
+const TURN_BYTES_MAX = 8 * TURN_BYTES
+const TURN_BYTES_PER_TOPIC = 1024
+const BATCHES_PER_TURN = 256
+/** How often a feed that waits for a full subscriber looks again. */
+const LOOK_AGAIN_MS = 2
+/** Topics listed in one part of the answer to a barrier. */
+const ANSWER_BYTES = BATCH_BYTES
+
+const READY: Promise<void> = Promise.resolve()
+
+interface Topic extends Beating {
+  readonly name: string
+  readonly frame: Buffer
+  readonly key: string
+  readonly generation: number
+  readonly writer: Writer
+  sequence: number
+  /** Records in the open batch. */
+  count: number
+  /** Which state of the audience `heard` and `followers` were computed for. */
+  version: number
+  heard: boolean
+  followers: Follower[]
+  touched: boolean
+}
+
+interface Sealed {
+  readonly frames: Buffer[]
+  readonly topic: Topic | undefined
+  readonly number: number
+  readonly count: number
+  readonly bytes: number
+}
+
+export interface FeedOptions {
+  readonly id: string
+  readonly boot: string
+  readonly clock: Clock
+  readonly patienceMs: number
+  readonly queueBytes: number
+  readonly maxTopics: number
+  publish(frames: Buffer[], patient: boolean): Promise<Sent>
+  /** A subscriber's barrier was answered: from here on it counts. */
+  confirmed(id: string): void
+  /** Asks a subscriber to report once it has read the batch of this number. */
+  askReport(id: string, number: number): void
+}
+
+/**
+ * The publishing end of the feed: topics with their sequences, batches, and the patience with subscribers.
+ * It promises order per topic, and that what a confirmed subscriber misses can be counted (G4, G5).
+ */
+export class Feed {
+  readonly #options: FeedOptions
+  readonly #boot: Buffer
+  readonly #topics = new Map<string, Topic>()
+  readonly #followers = new Map<string, Follower>()
+  readonly #barriers = new Map<string, { key: Buffer; revision: number }>()
+  readonly #prefixes = new Set<string>()
+  readonly #prefixLengths = new Map<number, number>()
+  readonly #cork: Cork
+  readonly #beats: Beats<Topic>
+  #version = 0
+  #generation = 0
+  #number = 0
+  #open: Topic[] = []
+  #openBytes = 0
+  #sealed: Sealed[] = []
+  #sealedBytes = 0
+  #sending = false
+  #turnBytes = 0
+  #turnWatched = false
+  #room: Promise<void> = READY
+  #reopen: (() => void) | undefined
+  #changed: (() => void) | undefined
+  #strangerFull = false
+  #closed = false
+  #published = 0
+  #refused = 0
+  #lossy = 0
+  #batches = 0
+
+  constructor(options: FeedOptions) {
+    this.#options = options
+    this.#boot = Buffer.from(options.boot, 'hex')
+    this.#cork = new Cork(() => this.#flush(), options.clock.turn)
+    this.#beats = new Beats(options.clock, (topic) => this.#beat(topic))
+  }
+
+  /**
+   * Accepts one message for whoever listens. The answer is the room in the lane: it resolves when the caller may
+   * go on. Throws OUTBOX_FULL for a caller that never waits.
+   */
+  publish(name: string, payload: Payload): Promise<void> {
+    const topic = this.#topics.get(name) ?? this.#open_(name)
+    if (topic.version !== this.#version) this.#refresh(topic)
+    topic.touched = true
+    this.#published++
+    if (!topic.heard || this.#closed) return READY
+    if (this.#sealedBytes + this.#openBytes + payload.sizeBytes > this.#options.queueBytes) {
+      this.#refused++
+      throw new SkeinError(
+        'OUTBOX_FULL',
+        `publish to '${name}': ${this.#options.queueBytes} bytes already wait to leave; await each publish, or raise limits.feedBytes`,
+      )
+    }
+    if (payload.sizeBytes >= ALONE_BYTES) this.#alone(topic, payload)
+    else this.#append(topic, payload)
+    if (this.#turnBytes >= TURN_BYTES) this.#limitTurn()
+    return this.#room
+  }
+
+  /** Whether this topic was published before: then it is known to be valid. */
+  knows(name: string): boolean {
+    return this.#topics.has(name)
+  }
+
+  /** XPUB says that a prefix has a first listener, or lost its last. */
+  listeners(prefix: Buffer, present: boolean): void {
+    const barrier = readBarrierKey(prefix)
+    if (barrier !== undefined) {
+      if (present) {
+        this.#barriers.set(barrier.id, { key: prefix, revision: barrier.revision })
+        this.#answer(barrier.id)
+      } else if (this.#barriers.get(barrier.id)?.key.equals(prefix)) this.#barriers.delete(barrier.id)
+      return
+    }
+    const key = prefix.toString('latin1')
+    if (present === this.#prefixes.has(key)) return
+    const before = this.#prefixLengths.get(prefix.length) ?? 0
+    if (present) {
+      this.#prefixes.add(key)
+      this.#prefixLengths.set(prefix.length, before + 1)
+    } else {
+      this.#prefixes.delete(key)
+      if (before === 1) this.#prefixLengths.delete(prefix.length)
+      else this.#prefixLengths.set(prefix.length, before - 1)
+    }
+    this.#version++
+  }
+
+  /** A peer stated what it subscribes to, as a whole. */
+  follow(id: string, revision: number, patterns: readonly string[]): void {
+    const before = this.#followers.get(id)
+    if (before !== undefined && revision < before.revision) return
+    if (patterns.length === 0) this.#followers.delete(id)
+    else this.#followers.set(id, new Follower(id, revision, patterns, before))
+    this.#version++
+    this.#answer(id)
+    this.#wake()
+  }
+
+  /** A peer left: nobody waits for it any more. */
+  unfollow(id: string): void {
+    if (!this.#followers.delete(id)) return
+    this.#barriers.delete(id)
+    this.#version++
+    this.#wake()
+  }
+
+  /** A subscriber has read every batch up to this number, and has missed so many messages in all. */
+  reported(id: string, number: number, missed: number): void {
+    const follower = this.#followers.get(id)
+    if (follower === undefined) return
+    follower.missed = missed
+    follower.reported(number, this.#options.clock.now())
+    this.#wake()
+  }
+
+  /** Ids of the peers that are confirmed to get messages of this topic. */
+  subscribersOf(name: string): string[] {
+    return [...this.#followers.values()]
+      .filter((follower) => isConfirmed(follower) && follower.patterns.some((pattern) => matches(pattern, name)))
+      .map((follower) => follower.id)
+  }
+
+  isConfirmed(id: string): boolean {
+    const follower = this.#followers.get(id)
+    return follower !== undefined && isConfirmed(follower)
+  }
+
+  /** Resolves when every subscriber that keeps up has read everything, or after `timeoutMs`. */
+  async drain(timeoutMs: number): Promise<void> {
+    const { clock } = this.#options
+    const until = clock.now() + timeoutMs
+    this.#flush()
+    let asked = new Map<string, number>()
+    while (clock.now() < until) {
+      const behind = [...this.#followers.values()].filter((follower) => follower.behind > 0 && isConfirmed(follower))
+      if (this.#sealed.length === 0 && !this.#sending && behind.length === 0) return
+      for (const follower of behind) {
+        if (asked.get(follower.id) === follower.last) continue
+        asked = asked.set(follower.id, follower.last)
+        this.#options.askReport(follower.id, follower.last)
+      }
+      await this.#change(LOOK_AGAIN_MS)
+    }
+  }
+
+  /** Last sequences of the topics that were active lately, for a peer to check against when this node leaves. */
+  tails(id: string): { topic: string; generation: number; last: number }[] {
+    const follower = this.#followers.get(id)
+    if (follower === undefined) return []
+    const active = [...this.#topics.values()].filter((topic) => topic.stage !== -1 && follower.hears(topic.key))
+    return active.map(({ name, generation, sequence }) => ({ topic: name, generation, last: sequence }))
+  }
+
+  stats(): { published: number; refused: number; lossy: number; missed: number; batches: number; topics: number; queuedBytes: number } {
+    let missed = 0
+    for (const follower of this.#followers.values()) missed += follower.missed
+    return {
+      published: this.#published,
+      refused: this.#refused,
+      lossy: this.#lossy,
+      missed,
+      batches: this.#batches,
+      topics: this.#topics.size,
+      queuedBytes: this.#sealedBytes + this.#openBytes,
+    }
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#beats.close()
+    this.#sealed = []
+    this.#wake()
+    this.#reopen?.()
+  }
+
+  #open_(name: string): Topic {
+    if (this.#topics.size >= this.#options.maxTopics) this.#evict()
+    const frame = topicFrame(name)
+    const topic: Topic = {
+      name,
+      frame,
+      key: frame.toString('latin1'),
+      generation: ++this.#generation,
+      writer: new Writer(),
+      sequence: 0,
+      count: 0,
+      version: -1,
+      heard: false,
+      followers: [],
+      touched: true,
+      lastAt: 0,
+      stage: -1,
+    }
+    this.#topics.set(name, topic)
+    return topic
+  }
+
+  /** Forgets a topic that was not used since it was last looked at. It returns under a new generation. */
+  #evict(): void {
+    for (const [name, topic] of this.#topics) {
+      this.#topics.delete(name)
+      if (topic.touched || topic.count > 0) {
+        topic.touched = false
+        this.#topics.set(name, topic)
+        continue
+      }
+      topic.stage = -1
+      return
+    }
+    // Every topic was in use since the last look: the oldest has lost its mark by now and goes next time.
+  }
+
+  #refresh(topic: Topic): void {
+    topic.version = this.#version
+    topic.heard = false
+    for (const length of this.#prefixLengths.keys()) {
+      if (length <= topic.key.length && this.#prefixes.has(topic.key.slice(0, length))) {
+        topic.heard = true
+        break
+      }
+    }
+    topic.followers = [...this.#followers.values()].filter((follower) => follower.confirmed >= 0 && follower.hears(topic.key))
+  }
+
+  #append(topic: Topic, payload: Payload): void {
+    const writer = topic.writer
+    if (topic.count === 0) {
+      beginFeedBatch(writer, this.#boot)
+      this.#open.push(topic)
+    }
+    const before = writer.length
+    writeRecord(writer, payload)
+    const bytes = writer.length - before
+    topic.count++
+    topic.sequence++
+    this.#openBytes += bytes
+    this.#turnBytes += bytes
+    if (writer.length >= BATCH_BYTES) {
+      this.#seal(topic)
+      void this.#pump()
+    }
+    this.#cork.touch()
+  }
+
+  #alone(topic: Topic, payload: Payload): void {
+    if (topic.count > 0) this.#seal(topic)
+    const body = typeof payload.body === 'string' ? Buffer.from(payload.body) : asBuffer(payload.body)
+    const writer = topic.writer
+    beginFeedBatch(writer, this.#boot)
+    writeRecordHead(writer, payload)
+    topic.sequence++
+    this.#turnBytes += body.length
+    this.#push(topic, writer.take(), 1, body)
+    this.#cork.touch()
+  }
+
+  #seal(topic: Topic): void {
+    const count = topic.count
+    topic.count = 0
+    const batch = topic.writer.take()
+    this.#openBytes -= batch.length - FEED_HEADER_BYTES
+    this.#push(topic, batch, count)
+  }
+
+  #push(topic: Topic, batch: Buffer, count: number, body?: Buffer): void {
+    const number = ++this.#number
+    sealFeedBatch(batch, topic.generation, number, topic.sequence - count + 1, count)
+    const frames = body === undefined ? [topic.frame, batch] : [topic.frame, batch, body]
+    const bytes = batch.length + (body?.length ?? 0)
+    this.#sealedBytes += bytes
+    this.#sealed.push({ frames, topic, number, count, bytes })
+  }
+
+  #flush(): void {
+    const open = this.#open
+    if (open.length > 0) {
+      this.#open = []
+      for (const topic of open) if (topic.count > 0) this.#seal(topic)
+    }
+    void this.#pump()
+  }
+
+  /** Closes the room until the turn of the event loop has ended and the lane has sent what it holds. */
+  #limitTurn(): void {
+    const topics = this.#open.length
+    if (this.#turnBytes < Math.min(TURN_BYTES_MAX, topics * TURN_BYTES_PER_TOPIC)) return
+    if (this.#reopen === undefined) {
+      this.#room = new Promise((resolve) => {
+        this.#reopen = resolve
+      })
+    }
+    if (this.#turnWatched) return
+    this.#turnWatched = true
+    this.#options.clock.turn(() => {
+      this.#turnWatched = false
+      this.#turnBytes = 0
+      this.#giveRoom()
+    })
+  }
+
+  #giveRoom(): void {
+    if (this.#reopen === undefined || this.#turnWatched || this.#sealedBytes > TURN_BYTES / 2) return
+    const reopen = this.#reopen
+    this.#reopen = undefined
+    this.#room = READY
+    reopen()
+  }
+
+  async #pump(): Promise<void> {
+    if (this.#sending) return
+    this.#sending = true
+    let batches = 0
+    while (this.#sealed.length > 0 && !this.#closed) {
+      // The queue is swapped out, so that neither shifting nor growing it costs more than the send.
+      const queue = this.#sealed
+      this.#sealed = []
+      for (const sealed of queue) {
+        if (sealed.topic !== undefined && sealed.topic.followers.length > 0) await this.#untilRoom(sealed.topic)
+        await this.#send(sealed)
+        this.#sealedBytes -= sealed.bytes
+        if (this.#closed) return
+        if (++batches % BATCHES_PER_TURN === 0) await new Promise<void>((resolve) => this.#options.clock.turn(resolve))
+      }
+      this.#giveRoom()
+    }
+    this.#sending = false
+    this.#wake()
+  }
+
+  async #send(sealed: Sealed): Promise<void> {
+    const followers = sealed.topic?.followers ?? []
+    const dropping = followers.some((follower) => follower.dropping)
+    const { clock, patienceMs } = this.#options
+    const startedAt = clock.now()
+    this.#batches++
+    // Followers have room by their reports. What may still be full is a plain SUB socket: it is waited for, too,
+    // but once it has used up the patience it is only tried, until it has caught up.
+    for (;;) {
+      const sent = await this.#options.publish(sealed.frames, !dropping)
+      if (sent !== 'full') {
+        if (!dropping) this.#strangerFull = false
+        break
+      }
+      if (this.#strangerFull || clock.now() - startedAt >= patienceMs) {
+        this.#strangerFull = true
+        await this.#options.publish(sealed.frames, false)
+        break
+      }
+      await this.#change(1)
+      if (this.#closed) return
+    }
+    if (dropping || this.#strangerFull) this.#lossy += sealed.count
+    for (const follower of followers) follower.sent(sealed.number)
+    if (sealed.topic !== undefined && sealed.count > 0) this.#beats.left(sealed.topic, startedAt)
+  }
+
+  /** Waits while a subscriber of the topic is full and patience with it lasts (G3). */
+  async #untilRoom(topic: Topic): Promise<void> {
+    const { clock, patienceMs } = this.#options
+    let lookedAt = clock.now()
+    for (;;) {
+      const full = topic.followers.filter((follower) => follower.isFull && !follower.dropping)
+      if (full.length === 0) return
+      const now = clock.now()
+      const hungry = topic.followers.some((follower) => !follower.dropping && follower.behind <= REST_BATCHES)
+      for (const follower of full) follower.judge(now, now - lookedAt, hungry, patienceMs)
+      lookedAt = now
+      if (full.every((follower) => follower.dropping)) return
+      await this.#change(LOOK_AGAIN_MS)
+      if (this.#closed) return
+      if (topic.version !== this.#version) this.#refresh(topic)
+    }
+  }
+
+  #beat(topic: Topic): void {
+    if (topic.version !== this.#version) this.#refresh(topic)
+    if (!topic.heard || topic.count > 0 || this.#closed) return
+    beginFeedBatch(topic.writer, this.#boot)
+    this.#push(topic, topic.writer.take(), 0)
+    void this.#pump()
+  }
+
+  /** Answers the barrier of a subscriber whose interest of that number is known, behind all that was accepted before. */
+  #answer(id: string): void {
+    const barrier = this.#barriers.get(id)
+    const follower = this.#followers.get(id)
+    if (barrier === undefined || follower === undefined || follower.revision < barrier.revision) return
+    this.#barriers.delete(id)
+    follower.confirmed = Math.max(follower.confirmed, barrier.revision)
+    this.#version++
+    this.#flush()
+    const writer = new Writer(BATCH_BYTES)
+    let count = 0
+    const seal = (last: boolean): void => {
+      const batch = writer.take()
+      sealFeedBatch(batch, this.#generation, ++this.#number, last ? 1 : 0, count)
+      this.#sealedBytes += batch.length
+      this.#sealed.push({ frames: [barrier.key, batch], topic: undefined, number: this.#number, count: 0, bytes: batch.length })
+      count = 0
+    }
+    beginFeedBatch(writer, this.#boot, KIND.barrier)
+    for (const topic of this.#topics.values()) {
+      if (!follower.hears(topic.key)) continue
+      writeTopicLast(writer, topic.frame, topic.generation, topic.sequence)
+      count++
+      if (writer.length < ANSWER_BYTES) continue
+      seal(false)
+      beginFeedBatch(writer, this.#boot, KIND.barrier)
+    }
+    seal(true)
+    void this.#pump()
+    this.#options.confirmed(id)
+  }
+
+  /** Resolves when a subscriber reported, came or went, at the latest after `timeoutMs`. */
+  #change(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.#options.clock.after(timeoutMs, resolve)
+      const before = this.#changed
+      this.#changed = () => {
+        cancel()
+        before?.()
+        resolve()
+      }
+    })
+  }
+
+  #wake(): void {
+    const changed = this.#changed
+    this.#changed = undefined
+    changed?.()
+  }
+}
+
+/** At most this many unread batches: a subscriber that others keep waiting. */
+const REST_BATCHES = 4
+
+const isConfirmed = (follower: Follower): boolean => follower.confirmed >= follower.revision
+
+const asBuffer = (bytes: Uint8Array): Buffer =>
+  Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

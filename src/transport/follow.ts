@@ -1,0 +1,275 @@
+import type { Clock } from '../clock.ts'
+import { isSkeinError, SkeinError } from '../errors.ts'
+import { Reader } from '../protocol/bytes.ts'
+import { BARRIER_BYTE, barrierKey, type FeedHeader, readFeedHeader, readTopicLast, type TopicLast } from '../protocol/feed-batch.ts'
+import { FilterSet } from '../protocol/filters.ts'
+import { KIND } from '../protocol/header.ts'
+import { type Received, readRecord } from '../protocol/record.ts'
+import { REPORT_BATCHES, REPORT_BYTES } from './follower.ts'
+import type { DialEvents, FeedDial } from './transport.ts'
+
+const BARRIER_RETRY_MS = 250
+const BARRIER_RETRY_MAX_MS = 5000
+
+/** Why messages are missing: lost on the way, or their count is not known because a topic's state is gone. */
+export type GapReason = 'lost' | 'evicted' | 'publisher-lost' | 'malformed'
+
+interface TopicState {
+  generation: number
+  /** Sequence of the next message. */
+  expected: number
+  /** A beat has confirmed that nothing follows what was received. */
+  settled: boolean
+}
+
+export interface FollowOptions {
+  readonly ownId: string
+  readonly boot: string
+  readonly endpoint: string
+  readonly clock: Clock
+  readonly maxTopics: number
+  dial(endpoint: string, on: DialEvents): FeedDial
+  /** Takes one message; must not run longer than a handler's synchronous part. */
+  deliver(topic: string, record: Received, generation: number, sequence: number): void
+  gap(topic: string, count: number | undefined, reason: GapReason): void
+  /** Tells the publisher how far this end has read, and how many messages it has missed. */
+  report(number: number, missed: number): void
+  confirmed(revision: number): void
+  /** Whether any subscription still wants this topic. */
+  wants(topic: string): boolean
+  /** The feed at this endpoint belongs to another boot: it must be closed. */
+  stranger(): void
+  fault(error: unknown): void
+}
+
+/**
+ * The subscribing end of one publisher's feed. It counts: from the answer to its barrier on, whatever does not
+ * arrive in sequence is reported as a gap (G5).
+ */
+export class Follow {
+  readonly #options: FollowOptions
+  readonly #boot: Buffer
+  readonly #ownId: Buffer
+  readonly #topics = new Map<string, TopicState>()
+  readonly #header: FeedHeader = { kind: KIND.feed, generation: 0, number: 0, first: 0, count: 0 }
+  #filters = new FilterSet([])
+  /** The filters at the barrier that was answered last: only under these a topic cannot have begun unseen. */
+  #confirmedFilters = new FilterSet([])
+  #dial: FeedDial | undefined
+  #connected = false
+  #revision = 0
+  #confirmedRevision = -1
+  #barrier: Buffer | undefined
+  #attempt = 0
+  #cancelRetry: (() => void) | undefined
+  /** Topics of a higher generation began after the barrier, so their first sequence is 1. */
+  #floor: number | undefined
+  #number = 0
+  #missed = 0
+  #unreportedBatches = 0
+  #unreportedBytes = 0
+  #wanted = 0
+  #lastFrame: Buffer = Buffer.alloc(0)
+  #lastTopic = ''
+  #closed = false
+
+  constructor(options: FollowOptions) {
+    this.#options = options
+    this.#boot = Buffer.from(options.boot, 'hex')
+    this.#ownId = Buffer.from(options.ownId, 'hex')
+  }
+
+  get confirmedRevision(): number {
+    return this.#confirmedRevision
+  }
+
+  open(): void {
+    this.#dial = this.#options.dial(this.#options.endpoint, {
+      up: () => {
+        this.#connected = true
+        this.#askBarrier(BARRIER_RETRY_MS)
+      },
+      down: () => {
+        this.#connected = false
+        this.#cancelRetry?.()
+      },
+      frames: (frames) => this.#take(frames),
+      fault: this.#options.fault,
+    })
+  }
+
+  /** States what this node listens to now, as a whole; `revision` is the number under which its peers learn it. */
+  listen(filters: FilterSet, revision: number): void {
+    const before = this.#filters
+    this.#filters = filters
+    this.#revision = revision
+    for (const filter of filters.filters) {
+      if (!before.filters.has(filter)) this.#dial?.subscribe(Buffer.from(filter, 'latin1'))
+    }
+    const removed = [...before.filters].filter((filter) => !filters.filters.has(filter))
+    for (const filter of removed) this.#dial?.unsubscribe(Buffer.from(filter, 'latin1'))
+    if (removed.length > 0) {
+      for (const topic of this.#topics.keys()) if (!filters.passesTopic(topic)) this.#topics.delete(topic)
+    }
+    if (this.#connected) this.#askBarrier(BARRIER_RETRY_MS)
+  }
+
+  /** The publisher wants to know when the batch of this number was read. */
+  askedFor(number: number): void {
+    if (this.#number >= number) this.#report()
+    else this.#wanted = number
+  }
+
+  /** The publisher has left and said where its topics end. */
+  finish(tails: readonly TopicLast[]): void {
+    for (const { topic, generation, last } of tails) {
+      const state = this.#state(topic, generation, last + 1)
+      if (state !== undefined) this.#advance(topic, state, last + 1)
+    }
+    this.close()
+  }
+
+  /** The publisher is gone without a word: what may be missing cannot be counted. */
+  lost(): void {
+    for (const [topic, state] of this.#topics) {
+      if (!state.settled) this.#gap(topic, undefined, 'publisher-lost')
+    }
+    this.close()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#cancelRetry?.()
+    this.#dial?.close()
+    this.#topics.clear()
+  }
+
+  #askBarrier(retryMs: number): void {
+    this.#cancelRetry?.()
+    if (this.#closed || !this.#connected) return
+    if (this.#barrier !== undefined) this.#dial?.unsubscribe(this.#barrier)
+    this.#barrier = barrierKey(this.#ownId, this.#revision, ++this.#attempt)
+    this.#dial?.subscribe(this.#barrier)
+    this.#cancelRetry = this.#options.clock.after(retryMs, () =>
+      this.#askBarrier(Math.min(2 * retryMs, BARRIER_RETRY_MAX_MS)),
+    )
+  }
+
+  #take(frames: Buffer[]): void {
+    if (this.#closed) return
+    const [frame, batch, alone] = frames
+    if (frame === undefined || batch === undefined || frames.length > 3) {
+      throw new SkeinError('MALFORMED', `a message of ${frames.length} frames came on the feed`)
+    }
+    const reader = new Reader(batch)
+    const header = this.#header
+    if (!readFeedHeader(reader, this.#boot, header)) {
+      this.#options.stranger()
+      return
+    }
+    this.#number = header.number
+    this.#unreportedBatches++
+    this.#unreportedBytes += batch.length + (alone?.length ?? 0)
+    if (header.kind === KIND.barrier) this.#answered(frame, reader, header)
+    else if (frame[0] !== BARRIER_BYTE) this.#records(this.#topicOf(frame), reader, header, alone)
+    const asked = this.#wanted > 0 && this.#number >= this.#wanted
+    if (asked || this.#unreportedBatches >= REPORT_BATCHES || this.#unreportedBytes >= REPORT_BYTES) this.#report()
+  }
+
+  #report(): void {
+    this.#wanted = 0
+    this.#unreportedBatches = 0
+    this.#unreportedBytes = 0
+    this.#options.report(this.#number, this.#missed)
+  }
+
+  #topicOf(frame: Buffer): string {
+    if (!frame.equals(this.#lastFrame)) {
+      this.#lastFrame = frame
+      this.#lastTopic = frame.toString('utf8', 0, frame.length - 1)
+    }
+    return this.#lastTopic
+  }
+
+  #records(topic: string, reader: Reader, header: FeedHeader, alone: Buffer | undefined): void {
+    const { generation, first, count } = header
+    const state = this.#state(topic, generation, first)
+    if (state === undefined) return
+    this.#advance(topic, state, first)
+    state.settled = count === 0
+    const seen = state.expected - first
+    if (seen >= count && count > 0) return
+    state.expected = first + count
+    for (let i = 0; i < count; i++) {
+      let record: Received
+      try {
+        record = readRecord(reader, alone)
+      } catch (error) {
+        this.#miss(topic, count - i, 'malformed')
+        throw error
+      }
+      if (i >= seen) this.#options.deliver(topic, record, generation, first + i)
+    }
+  }
+
+  /** The state of a topic in this generation; what came before it and was not received is reported. */
+  #state(topic: string, generation: number, first: number): TopicState | undefined {
+    const known = this.#topics.get(topic)
+    if (known !== undefined && known.generation === generation) return known
+    if (known !== undefined && known.generation > generation) return undefined
+    const counted = this.#floor !== undefined && this.#confirmedFilters.passesTopic(topic)
+    const begins = counted && generation > this.#floor! ? 1 : first
+    // Counted since the barrier, yet unknown: its state was forgotten here to stay within maxTopics.
+    const forgotten = known === undefined && counted && generation <= this.#floor!
+    if (forgotten || (known !== undefined && !known.settled)) this.#gap(topic, undefined, 'evicted')
+    const state = { generation, expected: begins, settled: false }
+    this.#topics.delete(topic)
+    if (this.#topics.size >= this.#options.maxTopics) {
+      const oldest = this.#topics.keys().next()
+      if (!oldest.done) this.#topics.delete(oldest.value)
+    }
+    this.#topics.set(topic, state)
+    return state
+  }
+
+  #advance(topic: string, state: TopicState, next: number): void {
+    if (next <= state.expected) return
+    this.#miss(topic, next - state.expected, 'lost')
+    state.expected = next
+  }
+
+  #miss(topic: string, count: number, reason: GapReason): void {
+    this.#missed += count
+    this.#gap(topic, count, reason)
+  }
+
+  #gap(topic: string, count: number | undefined, reason: GapReason): void {
+    if (this.#options.wants(topic)) this.#options.gap(topic, count, reason)
+  }
+
+  #answered(key: Buffer, reader: Reader, header: FeedHeader): void {
+    if (this.#barrier === undefined || !key.equals(this.#barrier)) return
+    for (let left = header.count; left > 0; left--) {
+      const { topic, generation, last } = readTopicLast(reader)
+      const known = this.#topics.get(topic)
+      if (known === undefined) this.#topics.set(topic, { generation, expected: last + 1, settled: true })
+      else if (known.generation === generation) {
+        this.#advance(topic, known, last + 1)
+        known.settled = true
+      } else {
+        if (!known.settled) this.#gap(topic, undefined, 'evicted')
+        this.#topics.set(topic, { generation, expected: last + 1, settled: true })
+      }
+    }
+    if (header.first !== 1) return
+    this.#cancelRetry?.()
+    this.#floor = header.generation
+    this.#confirmedFilters = this.#filters
+    this.#confirmedRevision = this.#revision
+    this.#options.confirmed(this.#revision)
+  }
+}
+
+/** A frame that is not ours is worth a warning, a fault of our own is not swallowed as one. */
+export const isForeign = (error: unknown): error is SkeinError =>
+  isSkeinError(error, 'MALFORMED') || isSkeinError(error, 'VERSION_MISMATCH')

@@ -1,0 +1,163 @@
+import type { Clock } from '../clock.ts'
+import { SkeinError } from '../errors.ts'
+import { Reader } from '../protocol/bytes.ts'
+import { FRAME, type Hello, writeHello } from '../protocol/control-frames.ts'
+import { KIND, readPrefix } from '../protocol/header.ts'
+import { Lane } from './lane.ts'
+import type { Dial, Transport } from './transport.ts'
+
+/** A hello or its welcome may be lost with a connection: it is said again. */
+const HELLO_AGAIN_MS = 500
+/** How often a reply that found no room in its connection is tried again. */
+const ROUTE_AGAIN_MS = 2
+
+/** One frame of a control batch: type, and its body from `reader.at` to `reader.end`. */
+export type TakeFrame = (type: number, reader: Reader) => void
+
+/** Reads a control batch; `accept` decides by the hello number whether its frames are still valid. */
+export const readControlBatch = (batch: Buffer, accept: (helloNumber: number) => boolean, take: TakeFrame): void => {
+  const reader = new Reader(batch)
+  readPrefix(reader, KIND.control)
+  if (!accept(reader.u32())) return
+  while (reader.left > 0) {
+    const type = reader.u8()
+    const length = reader.u32()
+    const at = reader.skip(length)
+    take(type, new Reader(batch, at, at + length))
+  }
+}
+
+export interface LinkOptions {
+  readonly transport: Transport
+  readonly clock: Clock
+  readonly endpoint: string
+  readonly queueBytes: number
+  /** What this node says of itself at this moment. */
+  hello(number: number): Hello
+  frame(link: Link, type: number, reader: Reader): void
+  /** The connection broke; it may come back. */
+  broken(link: Link): void
+  /** Nobody answers at the endpoint. */
+  refused(link: Link): void
+  fault(error: unknown): void
+}
+
+/**
+ * Our end of the control connection that we dialled. Each (re)connection begins with a hello under a new number;
+ * frames that follow an older one are dropped at both ends, so nothing overtakes a reset.
+ */
+export class Link {
+  readonly endpoint: string
+  readonly lane: Lane
+  readonly #options: LinkOptions
+  #dial: Dial | undefined
+  #number = 0
+  #welcomed = false
+  #cancelAgain: (() => void) | undefined
+  #closed = false
+
+  constructor(options: LinkOptions) {
+    this.#options = options
+    this.endpoint = options.endpoint
+    this.lane = new Lane({
+      send: (batch) => this.#dial!.send([batch]),
+      turn: options.clock.turn,
+      limitBytes: options.queueBytes,
+    })
+  }
+
+  /** The other end has welcomed the hello of this connection. */
+  get isOpen(): boolean {
+    return this.#welcomed && !this.#closed
+  }
+
+  open(): void {
+    this.#dial = this.#options.transport.dialControl(this.endpoint, {
+      up: () => this.greet(),
+      down: () => {
+        this.#welcomed = false
+        this.#cancelAgain?.()
+        this.#options.broken(this)
+      },
+      refused: () => this.#options.refused(this),
+      frames: (frames) => this.#take(frames),
+      fault: this.#options.fault,
+    })
+  }
+
+  /** Says hello under a new number: after a connect, or when the other end does not know us any more. */
+  greet(): void {
+    if (this.#closed) return
+    this.#cancelAgain?.()
+    this.#welcomed = false
+    this.lane.helloNumber = ++this.#number
+    const writer = this.lane.begin(FRAME.hello, true)
+    writeHello(writer, this.#options.hello(this.#number))
+    this.lane.end(writer)
+    this.#cancelAgain = this.#options.clock.after(HELLO_AGAIN_MS, () => this.greet())
+  }
+
+  /** The welcome of the latest hello has arrived. */
+  welcomed(number: number): boolean {
+    if (number !== this.#number || this.#closed) return false
+    this.#cancelAgain?.()
+    this.#welcomed = true
+    return true
+  }
+
+  /** Sends an urgent frame. */
+  send(type: number, write?: (writer: ReturnType<Lane['begin']>) => void): void {
+    sendFrame(this.lane, type, write)
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#cancelAgain?.()
+    this.lane.close()
+    this.#dial?.close()
+  }
+
+  #take(frames: Buffer[]): void {
+    if (this.#closed) return
+    if (frames.length !== 1) throw new SkeinError('MALFORMED', `an answer of ${frames.length} frames came from ${this.endpoint}`)
+    readControlBatch(
+      frames[0]!,
+      (number) => number === this.#number || number === 0,
+      (type, reader) => this.#options.frame(this, type, reader),
+    )
+  }
+}
+
+/** Our end of a control connection that somebody dialled to us and said hello on. */
+export class Route {
+  readonly key: string
+  readonly lane: Lane
+
+  constructor(key: string, helloNumber: number, transport: Transport, clock: Clock, queueBytes: number) {
+    this.key = key
+    this.lane = new Lane({
+      send: async (batch) => {
+        // The ROUTER is never awaited: a full connection is tried again, and only its own lane waits (G3).
+        for (;;) {
+          const sent = await transport.answer(key, batch)
+          if (sent === 'sent') return
+          if (sent === 'gone') throw new SkeinError('PEER_LOST', 'the connection that was to be answered is gone')
+          await new Promise<void>((resolve) => clock.after(ROUTE_AGAIN_MS, resolve))
+        }
+      },
+      turn: clock.turn,
+      limitBytes: queueBytes,
+    })
+    this.lane.helloNumber = helloNumber
+  }
+
+  send(type: number, write?: (writer: ReturnType<Lane['begin']>) => void): void {
+    sendFrame(this.lane, type, write)
+  }
+}
+
+const sendFrame = (lane: Lane, type: number, write?: (writer: ReturnType<Lane['begin']>) => void): void => {
+  const writer = lane.begin(type, true)
+  write?.(writer)
+  lane.end(writer)
+}

@@ -1,0 +1,63 @@
+/**
+ * What a node needs of a network, and all that `delivery` and `peers` know of it: three sockets that listen
+ * (control, feed, delivery) and dialled ones to the same three of a peer. Bytes may be lost and connections may
+ * break at any moment; nothing here promises more than ZeroMQ does.
+ */
+export interface Transport {
+  /** Binds control, feed and delivery. Rejects ADDRESS_IN_USE where a wanted port is taken. */
+  listen(at: { host: string; port: number }, on: Listener): Promise<Ports>
+  /** Answers on the connection that dialled us. Never waits. */
+  answer(route: string, batch: Buffer): Promise<Sent>
+  /** Sends on the feed: 'full' if a subscriber has no room and `patient` is set; else it loses the batch. */
+  publish(frames: Buffer[], patient: boolean): Promise<Sent>
+  /** Answers a plain ZeroMQ REQ socket. */
+  answerPlain(route: string, frames: (Buffer | string)[]): Promise<Sent>
+  dialControl(endpoint: string, on: DialEvents): Dial
+  dialDelivery(endpoint: string, on: DialEvents): Dial
+  dialFeed(endpoint: string, on: DialEvents): FeedDial
+  close(): Promise<void>
+}
+
+export type Sent = 'sent' | 'full' | 'gone'
+
+export interface Ports {
+  readonly host: string
+  readonly control: number
+  readonly feed: number
+  readonly delivery: number
+}
+
+export interface Listener {
+  /** A batch from whoever dialled our control socket; the route names the connection. */
+  control(route: string, batch: Buffer): void
+  /** What a plain ZeroMQ REQ socket asked: frames behind its empty delimiter. */
+  plain(route: string, frames: Buffer[]): void
+  /** A first subscriber to a prefix came, or the last one left. */
+  subscription(prefix: Buffer, present: boolean): void
+  delivery(frames: Buffer[]): void
+  /** A frame that cannot be one of ours, or a fault of a socket. */
+  fault(error: unknown): void
+}
+
+export interface DialEvents {
+  /** The connection stands, for the first time or again: all that was under way before may be lost. */
+  up?(): void
+  /** It broke; ZeroMQ dials again by itself. */
+  down?(): void
+  /** Nobody listens there, or nobody answers. */
+  refused?(): void
+  frames?(frames: Buffer[]): void
+  fault(error: unknown): void
+}
+
+export interface Dial {
+  /** Resolves when the network took the frames; waits while the peer is away or full; rejects once closed. */
+  send(frames: Buffer[]): Promise<void>
+  close(): void
+}
+
+export interface FeedDial {
+  subscribe(prefix: Buffer): void
+  unsubscribe(prefix: Buffer): void
+  close(): void
+}

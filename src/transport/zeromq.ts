@@ -1,0 +1,232 @@
+import { Context, Dealer, Pull, Push, Router, type Socket, Subscriber, XPublisher } from 'zeromq'
+import { messageOf, SkeinError } from '../errors.ts'
+import type { Dial, DialEvents, FeedDial, Listener, Ports, Sent, Transport } from './transport.ts'
+
+/**
+ * High-water mark of every socket, in messages, so in batches: with batches of at most 256 KiB it keeps a
+ * subscriber that does not read within 16 MiB.
+ */
+export const HIGH_WATER_BATCHES = 64
+
+/** A reader gives the event loop a turn after this much, or a flood would starve timers (G3). */
+const BYTES_PER_TURN = 512 * 1024
+const BATCHES_PER_TURN = 64
+
+export interface ZeromqOptions {
+  /** Frames above this size make libzmq cut the connection; senders refuse such values long before. */
+  maxFrameBytes: number
+}
+
+export class ZeromqTransport implements Transport {
+  readonly #options: ZeromqOptions
+  readonly #context: Context
+  readonly #sockets = new Set<Socket>()
+  #router: Router | undefined
+  #xpub: XPublisher | undefined
+  #patient = true
+  #closed = false
+
+  constructor(options: ZeromqOptions) {
+    this.#options = options
+    // `blocky` would hang the exit of a process that still has something queued for a dead peer.
+    this.#context = new Context({ blocky: false, maxSockets: 8192 })
+  }
+
+  async listen(at: { host: string; port: number }, on: Listener): Promise<Ports> {
+    const router = this.#make(Router, { mandatory: true, sendTimeout: 0 })
+    const xpub = this.#make(XPublisher, { noDrop: true, sendTimeout: 0 })
+    const pull = this.#make(Pull, {})
+    const ports: number[] = []
+    for (const [offset, socket] of [router, xpub, pull].entries()) {
+      ports.push(await bind(socket, at.host, at.port === 0 ? 0 : at.port + offset))
+    }
+    this.#router = router
+    this.#xpub = xpub
+    void this.#read(router, on.fault, ([id, ...frames]) => {
+      const route = id!.toString('latin1')
+      if (frames.length === 1) on.control(route, frames[0]!)
+      else if (frames.length > 1 && frames[0]!.length === 0) on.plain(route, frames.slice(1))
+      else on.fault(new SkeinError('MALFORMED', `a message of ${frames.length} frames came on the control road`))
+    })
+    void this.#read(xpub, on.fault, ([frame]) => {
+      const mark = frame?.[0]
+      if (frame !== undefined && (mark === 0 || mark === 1)) on.subscription(frame.subarray(1), mark === 1)
+    })
+    void this.#read(pull, on.fault, on.delivery)
+    return { host: at.host, control: ports[0]!, feed: ports[1]!, delivery: ports[2]! }
+  }
+
+  answer(route: string, batch: Buffer): Promise<Sent> {
+    return this.#route([Buffer.from(route, 'latin1'), batch])
+  }
+
+  answerPlain(route: string, frames: (Buffer | string)[]): Promise<Sent> {
+    return this.#route([Buffer.from(route, 'latin1'), '', ...frames])
+  }
+
+  async #route(frames: (Buffer | string)[]): Promise<Sent> {
+    if (this.#router === undefined || this.#router.closed) return 'gone'
+    try {
+      await this.#router.send(frames)
+      return 'sent'
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'EAGAIN' ? 'full' : 'gone'
+    }
+  }
+
+  async publish(frames: Buffer[], patient: boolean): Promise<Sent> {
+    const xpub = this.#xpub
+    if (xpub === undefined || xpub.closed) return 'gone'
+    if (patient !== this.#patient) {
+      xpub.noDrop = patient
+      this.#patient = patient
+    }
+    try {
+      await xpub.send(frames)
+      return 'sent'
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'EAGAIN' ? 'full' : 'gone'
+    }
+  }
+
+  dialControl(endpoint: string, on: DialEvents): Dial {
+    const dealer = this.#make(Dealer, { immediate: true })
+    watch(dealer, on)
+    dealer.connect(endpoint)
+    void this.#read(dealer, on.fault, (frames) => on.frames?.(frames))
+    return this.#dial(dealer)
+  }
+
+  dialDelivery(endpoint: string, on: DialEvents): Dial {
+    const push = this.#make(Push, { immediate: true })
+    watch(push, on)
+    push.connect(endpoint)
+    return this.#dial(push)
+  }
+
+  dialFeed(endpoint: string, on: DialEvents): FeedDial {
+    const sub = this.#make(Subscriber, {})
+    watch(sub, on)
+    sub.connect(endpoint)
+    void this.#read(sub, on.fault, (frames) => on.frames?.(frames))
+    return {
+      subscribe: (prefix) => sub.closed || sub.subscribe(prefix),
+      unsubscribe: (prefix) => sub.closed || sub.unsubscribe(prefix),
+      close: () => this.#close(sub),
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    for (const socket of this.#sockets) this.#close(socket)
+  }
+
+  #dial(socket: Dealer | Push): Dial {
+    return {
+      send: async (frames) => socket.send(frames),
+      close: () => this.#close(socket),
+    }
+  }
+
+  #close(socket: Socket): void {
+    this.#sockets.delete(socket)
+    if (!socket.closed) socket.close()
+  }
+
+  /**
+   * Constructs with the context alone and sets options one by one: a constructor that throws makes the process
+   * crash at exit (zeromq.js 6.8). ZMTP heartbeats and tcpMaxRetransmitTimeout stay unset: they cut healthy
+   * links under back-pressure, and the former can abort the process.
+   */
+  #make<S extends Router | XPublisher | Pull | Push | Dealer | Subscriber>(
+    Kind: new (options: { context: Context }) => S,
+    options: Partial<Omit<S, 'context'>>,
+  ): S {
+    if (this.#closed) throw new SkeinError('CLOSED', 'a socket was asked for after the node was closed')
+    const socket = new Kind({ context: this.#context })
+    try {
+      Object.assign(socket, {
+        linger: 0,
+        maxMessageSize: this.#options.maxFrameBytes,
+        reconnectInterval: 100,
+        reconnectMaxInterval: 5000,
+        connectTimeout: 3000,
+        handshakeInterval: 5000,
+        tcpKeepalive: 1,
+        tcpKeepaliveIdle: 15,
+        tcpKeepaliveInterval: 5,
+        tcpKeepaliveCount: 3,
+        ...(socket instanceof Push || socket instanceof Dealer || socket instanceof XPublisher || socket instanceof Router
+          ? { sendHighWaterMark: HIGH_WATER_BATCHES }
+          : {}),
+        ...(socket instanceof Push || socket instanceof XPublisher ? {} : { receiveHighWaterMark: HIGH_WATER_BATCHES }),
+        ...options,
+      })
+    } catch (error) {
+      socket.close()
+      throw error
+    }
+    this.#sockets.add(socket)
+    return socket
+  }
+
+  /** Reads until the socket closes. User code never runs in the await: a SUB must always have a receive pending. */
+  async #read(
+    socket: Router | XPublisher | Pull | Dealer | Subscriber,
+    fault: (error: unknown) => void,
+    take: (frames: Buffer[]) => void,
+  ): Promise<void> {
+    let bytes = 0
+    let batches = 0
+    while (!socket.closed) {
+      let frames: Buffer[]
+      try {
+        frames = (await socket.receive()) as Buffer[]
+      } catch (error) {
+        if (!socket.closed) fault(error)
+        return
+      }
+      try {
+        take(frames)
+      } catch (error) {
+        fault(error)
+      }
+      for (const frame of frames) bytes += frame.length
+      if (bytes >= BYTES_PER_TURN || ++batches >= BATCHES_PER_TURN) {
+        bytes = 0
+        batches = 0
+        await new Promise<void>((resolve) => setImmediate(resolve))
+      }
+    }
+  }
+}
+
+const bind = async (socket: Router | XPublisher | Pull, host: string, port: number): Promise<number> => {
+  const address = `tcp://${host.includes(':') ? `[${host}]` : host}:${port === 0 ? '*' : port}`
+  try {
+    await socket.bind(address)
+  } catch (error) {
+    throw new SkeinError(
+      (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? 'ADDRESS_IN_USE' : 'OPTION_INVALID',
+      `cannot listen on ${address}: ${messageOf(error)}; choose another 'port' (three in a row are needed) or 'bind'`,
+      { cause: error },
+    )
+  }
+  return Number(socket.lastEndpoint!.slice(socket.lastEndpoint!.lastIndexOf(':') + 1))
+}
+
+/** Attached before connect, because late listeners miss events; a listener that throws would end the monitor. */
+const watch = (socket: Dealer | Push | Subscriber, on: DialEvents): void => {
+  const guard = (run: (() => void) | undefined) => () => {
+    try {
+      if (!socket.closed) run?.()
+    } catch (error) {
+      on.fault(error)
+    }
+  }
+  if (on.up) socket.events.on('handshake', guard(on.up))
+  if (on.down) socket.events.on('disconnect', guard(on.down))
+  // A connection that stood ends with `disconnect`; `close` alone is an attempt that failed.
+  if (on.refused) socket.events.on('close', guard(on.refused))
+}

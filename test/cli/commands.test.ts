@@ -1,0 +1,354 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, describe, expect, test } from 'vitest'
+import { type Program, runSkein, type StartOptions, startSkein } from '../support/skein-cli.ts'
+
+let mesh = ''
+beforeEach(() => {
+  mesh = `test-${randomBytes(4).toString('hex')}`
+})
+
+const run = (args: readonly string[], options?: StartOptions) => runSkein([...args, '--mesh', mesh], options)
+const start = (args: readonly string[], options?: StartOptions) =>
+  startSkein([...args, '--mesh', mesh], options)
+
+const startSub = async (args: readonly string[], options?: StartOptions): Promise<Program> => {
+  const program = start(['sub', ...args], options)
+  await program.prints('listening on')
+  return program
+}
+
+const startRespond = async (args: readonly string[], options?: StartOptions): Promise<Program> => {
+  const program = start(['respond', ...args], options)
+  await program.prints('answering')
+  return program
+}
+
+const values = (lines: readonly string[]): unknown[] =>
+  lines.map((line) => (JSON.parse(line) as { value: unknown }).value)
+
+describe('cli pub and sub', () => {
+  test('pub - three one-shot commands reach a subscriber, one NDJSON line each, and both sides exit 0', async () => {
+    const sub = await startSub(['sensors.>', '--count', '3'])
+    for (const c of [21, 22, 23]) {
+      expect(await run(['pub', 'sensors.kitchen', `{"c":${c}}`])).toMatchObject({ exitCode: 0, stdout: '' })
+    }
+    const ended = await sub.ended
+    expect(ended.exitCode).toBe(0)
+    expect(ended.lines.map((line) => JSON.parse(line))).toEqual(
+      [21, 22, 23].map((c) => ({
+        topic: 'sensors.kitchen',
+        value: { c },
+        from: expect.stringMatching(/^[0-9a-f]{32}$/),
+        id: expect.any(String),
+      })),
+    )
+  })
+
+  test('pub - two subscribers both get everything, because a one-shot command knows who is there', async () => {
+    const subs = await Promise.all([startSub(['a.*', '--count', '2']), startSub(['a.b', '--count', '2'])])
+    await run(['pub', 'a.b', 'one'])
+    await run(['pub', 'a.b', 'two'])
+    for (const sub of subs) expect(values((await sub.ended).lines)).toEqual(['one', 'two'])
+  })
+
+  test('pub - each line of stdin is a message, in order', async () => {
+    const sub = await startSub(['lines', '--count', '1000'])
+    const input = Array.from({ length: 1000 }, (_, n) => `${n}\n`).join('')
+    expect((await run(['pub', 'lines'], { input })).exitCode).toBe(0)
+    expect(values((await sub.ended).lines)).toEqual(Array.from({ length: 1000 }, (_, n) => n))
+  })
+
+  test('pub - "-" is stdin, and --count bounds the lines', async () => {
+    const sub = await startSub(['lines', '--timeout', '10s', '--count', '2'])
+    const pub = start(['pub', 'lines', '-', '--raw', '--count', '2'], { open: true })
+    pub.process.stdin?.write('1\ntwo words\nthree\n')
+    expect((await pub.ended).exitCode).toBe(0)
+    expect(values((await sub.ended).lines)).toEqual(['1', 'two words'])
+  })
+
+  test('pub - headers travel, a repeated payload is counted, and a rate is kept', async () => {
+    const sub = await startSub(['tick', '--count', '5'])
+    const pub = await run(['pub', 'tick', '1', '-H', 'a=1', '-H', 'b=x=y', '--count', '5', '--rate', '20/s'])
+    expect(pub.exitCode).toBe(0)
+    expect(pub.durationMs).toBeGreaterThan(200)
+    const { lines } = await sub.ended
+    expect(lines.map((line) => JSON.parse(line).headers)).toEqual(Array(5).fill({ a: '1', b: 'x=y' }))
+  })
+
+  test('pub - a file goes over byte by byte with --raw, and comes out so with --format raw', async () => {
+    const path = join(mkdtempSync(join(tmpdir(), 'skein-cli-')), 'payload')
+    const bytes = randomBytes(5000)
+    writeFileSync(path, bytes)
+    const sub = await startSub(['file', '--count', '1', '--format', 'raw'])
+    expect((await run(['pub', 'file', '--raw', '--file', path])).exitCode).toBe(0)
+    await sub.ended
+    expect(sub.stdoutBytes.equals(bytes)).toBe(true)
+  })
+
+  test('pub - with nobody there it exits 5 at once and says what to do', async () => {
+    const pub = await run(['pub', 'nobody.here', '1'])
+    expect(pub).toMatchObject({ exitCode: 5, stdout: '' })
+    expect(pub.stderr).toContain('skein sub nobody.here')
+    expect(pub.durationMs).toBeLessThan(2000)
+  })
+
+  test('pub - with --timeout it waits for a subscriber that comes later', async () => {
+    const pub = start(['pub', 'late', '7', '--timeout', '10s'])
+    const sub = start(['sub', 'late', '--count', '1'])
+    expect((await pub.ended).exitCode).toBe(0)
+    expect(values((await sub.ended).lines)).toEqual([7])
+  })
+
+  test('sub - text on demand: one line a message, the topic and the value', async () => {
+    const sub = await startSub(['t', '--count', '1', '--format', 'text'])
+    await run(['pub', 't', 'hello world'])
+    expect((await sub.ended).stdout).toBe('t  hello world\n')
+  })
+
+  test('sub - it exits 3 when its time is over', async () => {
+    const sub = await run(['sub', 'quiet', '--count', '1', '--timeout', '300ms'])
+    expect(sub).toMatchObject({ exitCode: 3, stdout: '' })
+  })
+
+  test('sub - Ctrl-C ends it cleanly with 130, and what it printed is complete', async () => {
+    const sub = await startSub(['c'])
+    await run(['pub', 'c', '1'])
+    await sub.prints('"value":1')
+    sub.kill('SIGINT')
+    const ended = await sub.ended
+    expect(ended).toMatchObject({ exitCode: 130, signal: null })
+    expect(ended.lines).toHaveLength(1)
+  })
+
+  test('sub - SIGTERM ends it as cleanly, with 143', async () => {
+    const sub = await startSub(['c'])
+    sub.kill('SIGTERM')
+    expect(await sub.ended).toMatchObject({ exitCode: 143, signal: null })
+  })
+
+  test('sub - a reader that leaves, as head does, ends it quietly with 0', async () => {
+    const sub = await startSub(['c'])
+    sub.process.stdout?.destroy()
+    // The first write after the reader left finds out.
+    await run(['pub', 'c', '1'])
+    await run(['pub', 'c', '2', '--timeout', '0'])
+    const ended = await sub.ended
+    expect(ended.exitCode).toBe(0)
+    expect(ended.stderr).not.toContain('EPIPE')
+  })
+})
+
+describe('cli request and respond', () => {
+  test('request - a command answers with its stdin: the payload comes back as it went', async () => {
+    await startRespond(['price.get', '--exec', 'cat'])
+    for (const payload of ['{"sku":"a1"}', '[1,2.5,null]', '"text"', 'true']) {
+      expect(await run(['request', 'price.get', payload])).toMatchObject({
+        exitCode: 0,
+        stdout: `${payload}\n`,
+      })
+    }
+  })
+
+  test('request - all of stdin is one payload, and bytes stay bytes', async () => {
+    await startRespond(['echo', '--echo'])
+    const text = await run(['request', 'echo', '--format', 'text'], { input: 'two\nlines\n' })
+    expect(text).toMatchObject({ exitCode: 0, stdout: 'two\nlines\n' })
+    const bytes = start(['request', 'echo', '-', '--raw', '--format', 'raw'], {
+      input: Uint8Array.of(0, 255, 10),
+    })
+    await bytes.ended
+    expect([...bytes.stdoutBytes]).toEqual([0, 255, 10])
+  })
+
+  test('request - nobody there: 5 at once, with what to do', async () => {
+    const request = await run(['request', 'nobody', '1'])
+    expect(request).toMatchObject({ exitCode: 5, stdout: '' })
+    expect(request.stderr).toContain('skein respond nobody')
+    expect(request.durationMs).toBeLessThan(2000)
+  })
+
+  test('request - with --wait it waits for a responder that comes later', async () => {
+    const request = start(['request', 'late', '1', '--wait', '10s'])
+    start(['respond', 'late', '--echo'])
+    expect(await request.ended).toMatchObject({ exitCode: 0, stdout: '1\n' })
+  })
+
+  test('request - a command that fails is a remote error: 6, with the last line of its stderr', async () => {
+    await startRespond(['fail', '--exec', 'echo the disk is full >&2; exit 9'])
+    const request = await run(['request', 'fail'])
+    expect(request.exitCode).toBe(6)
+    expect(request.stderr).toContain('the disk is full')
+    expect(request.stderr).toContain('EXIT_9')
+  })
+
+  test('request - a timeout is 3, and the command that worked for it is ended', async () => {
+    const responder = await startRespond(['slow', '--exec', 'echo began >&2; sleep 30; echo too late'])
+    const request = await run(['request', 'slow', '--timeout', '500ms'])
+    expect(request.exitCode).toBe(3)
+    responder.kill('SIGINT')
+    // It drains: were the command still running, this would take 30 s.
+    const ended = await responder.ended
+    expect(ended.exitCode).toBe(130)
+    expect(ended.stderr).toContain('began')
+  })
+
+  test('request - a responder that is killed mid-request is known at once, not at the timeout (G7)', async () => {
+    const responder = await startRespond(['slow', '--exec', 'echo began >&2; sleep 30'])
+    const request = start(['request', 'slow', '--timeout', '30s'])
+    await responder.prints('began')
+    const killedAt = performance.now()
+    responder.kill('SIGKILL')
+    const ended = await request.ended
+    expect(performance.now() - killedAt).toBeLessThan(1000)
+    expect(ended.exitCode).toBe(1)
+    expect(ended.stderr).toContain('PEER_LOST')
+  })
+
+  test('request - Ctrl-C while it waits is 130', async () => {
+    const responder = await startRespond(['slow', '--exec', 'echo began >&2; sleep 30'])
+    const request = start(['request', 'slow', '--timeout', '30s'])
+    await responder.prints('began')
+    request.kill('SIGINT')
+    expect(await request.ended).toMatchObject({ exitCode: 130, stdout: '' })
+  })
+
+  test('request - --to asks that peer, by its name', async () => {
+    await startRespond(['who', '--exec', 'echo first', '--name', 'r1'])
+    await startRespond(['who', '--exec', 'echo second', '--name', 'r2'])
+    expect((await run(['request', 'who', '--to', 'r2'])).stdout).toBe('"second"\n')
+    expect((await run(['request', 'who', '--to', 'r1'])).stdout).toBe('"first"\n')
+    const nobody = await run(['request', 'who', '--to', 'r3'])
+    expect(nobody.exitCode).toBe(5)
+    expect(nobody.stderr).toContain('no peer is called "r3"')
+  })
+
+  test('request - --many prints every answer, and 7 says that some failed', async () => {
+    await startRespond(['count', '--exec', 'echo 3'])
+    await startRespond(['count', '--exec', 'echo 4'])
+    const both = await run(['request', 'count', '--many'])
+    expect(both.exitCode).toBe(0)
+    expect(values(both.lines).sort()).toEqual([3, 4])
+    expect((await run(['request', 'count', '--many', '--max', '1'])).lines).toHaveLength(1)
+    await startRespond(['count', '--exec', 'exit 1'])
+    const some = await run(['request', 'count', '--many'])
+    expect(some.exitCode).toBe(7)
+    expect(some.lines).toHaveLength(3)
+  })
+
+  test('request - --many with nobody there is 5, and with errors only 6', async () => {
+    expect((await run(['request', 'count', '--many'])).exitCode).toBe(5)
+    await startRespond(['count', '--exec', 'exit 1'])
+    expect((await run(['request', 'count', '--many'])).exitCode).toBe(6)
+  })
+
+  test('respond - the command knows who asks for what, and the headers', async () => {
+    await startRespond([
+      'env',
+      '--exec',
+      'echo "$SKEIN_TOPIC $SKEIN_MESH $SKEIN_HEADER_TRACE_ID ${#SKEIN_FROM}"',
+    ])
+    const { stdout } = await run(['request', 'env', '-H', 'trace-id=42'])
+    expect(stdout).toBe(`"env ${mesh} 42 32"\n`)
+  })
+
+  test('respond - --count ends it after so many, and the last answer still arrives', async () => {
+    const responder = await startRespond(['echo', '--echo', '--count', '2'])
+    expect((await run(['request', 'echo', '1'])).stdout).toBe('1\n')
+    expect((await run(['request', 'echo', '2'])).stdout).toBe('2\n')
+    expect((await responder.ended).exitCode).toBe(0)
+  })
+})
+
+describe('cli peers', () => {
+  test('peers - it lists who is there, as NDJSON when piped', async () => {
+    await startSub(['x', '--name', 'kitchen'])
+    const { exitCode, lines } = await run(['peers', '--wait', '1'])
+    expect(exitCode).toBe(0)
+    expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ name: 'kitchen', state: 'up' }])
+    const text = await run(['peers', '--wait', '1', '--format', 'text', '-v'])
+    expect(text.lines[0]).toMatch(/^NAME +ID +STATE +FOUND BY +ENDPOINTS +BOOT +WHY/)
+    expect(text.lines[1]).toMatch(/^kitchen +[0-9a-f]{32} +up +registry/)
+  })
+
+  test('peers - nobody is no error, unless they were waited for: then 4', async () => {
+    expect(await run(['peers'])).toMatchObject({ exitCode: 0, stdout: '' })
+    const waited = await run(['peers', '--wait', '1', '--timeout', '300ms'])
+    expect(waited.exitCode).toBe(4)
+    expect(waited.stderr).toContain('waited 300 ms for 1 peer')
+  })
+
+  test('peers - other meshes are never seen', async () => {
+    await startSub(['x'])
+    expect((await runSkein(['peers', '--mesh', `${mesh}-other`])).stdout).toBe('')
+  })
+
+  test('peers - --watch prints who comes and goes', async () => {
+    const watch = start(['peers', '--watch'])
+    const sub = await startSub(['x', '--name', 'guest'])
+    await watch.prints('"state":"up"')
+    sub.kill('SIGKILL')
+    await watch.prints(/"change":"gone"|"state":"down"/)
+    watch.kill('SIGINT')
+    const { exitCode, lines } = await watch.ended
+    expect(exitCode).toBe(130)
+    expect(lines.every((line) => JSON.parse(line).peer.name === 'guest')).toBe(true)
+  })
+})
+
+describe('cli usage', () => {
+  test.each([
+    [['subb', 'x'], 'Did you mean sub?'],
+    [['sub'], "missing required argument 'pattern'"],
+    [['sub', 'x', '--timeout', '5'], 'write 5s or 5ms'],
+    [['sub', 'a..b'], 'a..b'],
+    [['sub', 'a.>.b'], 'a.>.b'],
+    [['pub', 'a.*', '1', '--timeout', '1s'], 'a.*'],
+    [['pub', 't', 'x', '--file', 'y'], 'both a payload and --file'],
+    [['respond', 'x'], '--echo or --exec'],
+    [['request', 'x', '--many', '--to', 'y'], '--many asks every responder'],
+    [['peers', '--format', 'xml'], 'Allowed choices are text, json, raw'],
+    [['peers', '--nonsense'], "unknown option '--nonsense'"],
+  ])('usage - %j is refused with 2 and says why', async (args, why) => {
+    const ended = await runSkein(args)
+    expect(ended.stderr).toContain(why)
+    expect(ended).toMatchObject({ exitCode: 2, stdout: '' })
+  })
+
+  test('usage - SKEIN_OPEN with a word that is neither yes nor no is refused', async () => {
+    const ended = await runSkein(['peers'], { env: { SKEIN_OPEN: 'maybe' } })
+    expect(ended.exitCode).toBe(2)
+    expect(ended.stderr).toContain('SKEIN_OPEN=maybe')
+  })
+
+  test('usage - a payload file that is not there is an error that names it', async () => {
+    const ended = await runSkein(['request', 'x', '--file', '/no/such/file'])
+    expect(ended.exitCode).toBe(1)
+    expect(ended.stderr).toContain('/no/such/file')
+  })
+
+  test.each([
+    [['--help']],
+    [['pub', '--help']],
+    [['sub', '--help']],
+    [['request', '--help']],
+    [['respond', '--help']],
+    [['peers', '--help']],
+  ])('help - %j goes to stdout and exits 0', async (args) => {
+    const ended = await runSkein(args)
+    expect(ended.exitCode).toBe(0)
+    expect(ended.stdout).toContain('Usage: skein')
+  })
+
+  test('version - it is that of the package', async () => {
+    expect(await runSkein(['--version'])).toMatchObject({ exitCode: 0, stdout: '0.1.0\n' })
+  })
+
+  test('environment - SKEIN_MESH and SKEIN_NAME stand in for the options', async () => {
+    const sub = startSkein(['sub', 'x'], { env: { SKEIN_MESH: mesh, SKEIN_NAME: 'from-env' } })
+    await sub.prints(`in mesh "${mesh}"`)
+    expect(JSON.parse((await run(['peers', '--wait', '1'])).stdout).name).toBe('from-env')
+  })
+})

@@ -1,0 +1,31 @@
+import { expect, test } from 'vitest'
+import { runSkein, startSkein } from '../support/skein-cli.ts'
+
+test('demo - every step happens, it ends by itself within 20 s, and exits 0', async () => {
+  const ended = await runSkein(['demo'])
+  expect(ended.stdout).toContain('done: every step happened')
+  expect(ended.exitCode).toBe(0)
+  expect(ended.durationMs).toBeLessThan(20_000)
+  expect(ended.lines.filter((line) => /^\d\. /.test(line))).toHaveLength(6)
+})
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+test('demo - Ctrl-C takes its processes with it', async () => {
+  const demo = startSkein(['demo'])
+  const pids = (): number[] =>
+    [...demo.stdout.matchAll(/started as process (\d+)/g)].map((match) => Number(match[1]))
+  await demo.until(() => pids().length >= 3, 'start its processes')
+  const started = pids()
+  expect(started.every(isAlive)).toBe(true)
+  demo.kill('SIGINT')
+  expect((await demo.ended).exitCode).toBe(130)
+  expect(started.some(isAlive)).toBe(false)
+})
