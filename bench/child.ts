@@ -13,7 +13,7 @@ export interface Asks {
 
 export interface Count {
   received: number
-  reportedLost: number
+  reportedLost: Record<string, number>
   /** `performance.now()` of the receiver when it counted. */
   at: number
 }

@@ -49,8 +49,8 @@ export interface Sender {
 export interface Receiver {
   address: string
   received(): number
-  /** What the contender itself reported as missed. */
-  reportedLost(): number
+  /** What the contender itself reported as missed, by reason. */
+  reportedLost(): Record<string, number>
   weight(): number
   close(): Promise<void>
 }

@@ -1,6 +1,6 @@
 import type { Machine } from './machine.ts'
 import type { Question } from './question.ts'
-import type { Sample } from './sample.ts'
+import { type Sample, totalOf } from './sample.ts'
 
 /** One round of one question: both contenders, one right after the other. */
 export interface Round {
@@ -42,8 +42,8 @@ export const median = (values: readonly number[]): number => {
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
 
-const missing = ({ sent = 0, received = 0, reportedLost = 0 }: Sample): number =>
-  sent - received - reportedLost
+const missing = ({ sent = 0, received = 0, reportedLost = {} }: Sample): number =>
+  sent - received - totalOf(reportedLost)
 
 export const resultOf = (question: Question, rounds: Round[]): Result => {
   const figure = (sample: Sample): number => (question.measure === 'rate' ? sample.perSecond : sample.p50Us!)
@@ -65,7 +65,7 @@ export const resultOf = (question: Question, rounds: Round[]): Result => {
     aim: question.aim,
     met: reaches(question.aim) ? 'aim' : reaches(question.must) ? 'must' : 'not met',
     unaccounted: sum(rounds.map((round) => missing(round.skein))),
-    reportedLost: sum(rounds.map((round) => round.skein.reportedLost ?? 0)),
+    reportedLost: sum(rounds.map((round) => totalOf(round.skein.reportedLost ?? {}))),
     bareLost: sum(rounds.map((round) => missing(round.bare))),
     rounds,
   }

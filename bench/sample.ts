@@ -21,7 +21,7 @@ export interface Sample {
   /** The whole run of a stream, warm-up and tail included. */
   sent?: number
   received?: number
-  reportedLost?: number
+  reportedLost?: Record<string, number>
 }
 
 class Side {
@@ -65,11 +65,14 @@ const startSide = (question: Question, contender: ContenderName, name: SideName)
   return new Side(process, name)
 }
 
+export const totalOf = (counts: Record<string, number>): number =>
+  Object.values(counts).reduce((total, count) => total + count, 0)
+
 /** The receiver's count once it has everything, or has had nothing new for a while. */
 const finalCount = async (receiver: Side, sent: number): Promise<Count> => {
   for (let last = -1, since = performance.now(); ; ) {
     const count = await receiver.ask('count', {})
-    const accounted = count.received + count.reportedLost
+    const accounted = count.received + totalOf(count.reportedLost)
     if (accounted === sent || performance.now() - since > 3000) return count
     if (accounted !== last) since = performance.now()
     last = accounted

@@ -9,5 +9,5 @@ if (process.argv[2] === 'publish') {
   await node.close()
 } else {
   node.subscribe('sensors.>', (value, message) => console.log(message.topic, value))
-  process.once('SIGINT', () => node.close())
+  process.once('SIGINT', () => void node.close())
 }

@@ -5,7 +5,7 @@ import { createNode, SkeinError } from 'skein'
 
 const [role = 'prices', ...skus] = process.argv.slice(2)
 const node = await createNode({ name: role })
-process.once('SIGINT', () => node.close())
+process.once('SIGINT', () => void node.close())
 
 const prices = new Map([
   ['a1', 19.9],

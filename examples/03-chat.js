@@ -16,13 +16,14 @@ node.on('peer-down', (peer) => console.log(`* ${peer.name} left`))
 // echo: false, since one's own lines are on the screen already.
 const said = node.subscribe(
   `chat.${room}`,
-  (text, message) => console.log(`${message.headers.name}: ${text}`),
+  (text, message) => console.log(`${message.headers.name}: ${String(text)}`),
   {
     echo: false,
   },
 )
 await said.ready
-console.log(`* you are ${name} in ${room}; Ctrl-C or Ctrl-D to leave`)
+const others = node.peers.filter(({ state }) => state === 'up').map((peer) => peer.name)
+console.log(`* you are ${name} in ${room}, with ${others.join(' and ') || 'nobody yet'}; Ctrl-D to leave`)
 
 const input = createInterface({ input: process.stdin })
 process.once('SIGINT', () => input.close())

@@ -9,12 +9,29 @@ import type { Gap, Message } from './delivery/message.ts'
 import { Outbox } from './delivery/outbox.ts'
 import { Publisher, type PublishOptions } from './delivery/publisher.ts'
 import { type Reply, type RequestManyOptions, type RequestOptions, Requests } from './delivery/requests.ts'
-import { type Responder, Responders, type RespondHandler, type RespondOptions } from './delivery/responders.ts'
-import { type SubscribeHandler, type SubscribeOptions, type Subscription, Subscriptions } from './delivery/subscriptions.ts'
+import {
+  type Responder,
+  Responders,
+  type RespondHandler,
+  type RespondOptions,
+} from './delivery/responders.ts'
+import {
+  type SubscribeHandler,
+  type SubscribeOptions,
+  type Subscription,
+  Subscriptions,
+} from './delivery/subscriptions.ts'
 import type { Source } from './discovery/discovery.ts'
 import { defaultRegistryDirectory, Registry } from './discovery/registry.ts'
 import { messageOf, SkeinError } from './errors.ts'
-import { count, duration, type NodeOptions, type ResolvedOptions, resolveOptions, unsupported } from './options.ts'
+import {
+  count,
+  duration,
+  type NodeOptions,
+  type ResolvedOptions,
+  resolveOptions,
+  unsupported,
+} from './options.ts'
 import type { PeerInfo } from './peers/peer.ts'
 import { Roster } from './peers/roster.ts'
 import { type Address, endpointOf, type Interest } from './protocol/control-frames.ts'
@@ -107,7 +124,11 @@ export class Node {
     const transport = new ZeromqTransport({ maxFrameBytes })
     this.#transport = transport
     this.#subscriptions = new Subscriptions({ clock, changed: () => this.#interestReady(), gap, fault })
-    this.#responders = new Responders({ clock, maxReplyBytes: limits.maxRequestBytes, changed: () => this.#interestKnown() })
+    this.#responders = new Responders({
+      clock,
+      maxReplyBytes: limits.maxRequestBytes,
+      changed: () => this.#interestKnown(),
+    })
     this.#feed = new Feed({
       id,
       boot,
@@ -226,7 +247,10 @@ export class Node {
         this.#discovery = discovery
         this.#undo.push(() => discovery.close())
         const host = this.#options.advertise ?? (isWildcard(bind) ? '127.0.0.1' : bind)
-        const self = address === null ? null : { id, boot, name, endpoint: endpointOf(host, address.control), source: 'registry' as const }
+        const self =
+          address === null
+            ? null
+            : { id, boot, name, endpoint: endpointOf(host, address.control), source: 'registry' as const }
         await discovery.start(self, {
           seen: (sighting) => this.#roster.seen(sighting),
           gone: () => {},
@@ -272,9 +296,17 @@ export class Node {
    * const subscription = node.subscribe('sensors.*.temp', (value, message) => console.log(message.topic, value))
    * await subscription.ready
    */
-  subscribe<T = unknown>(pattern: string, handler: SubscribeHandler<T>, options?: SubscribeOptions): Subscription<T>
+  subscribe<T = unknown>(
+    pattern: string,
+    handler: SubscribeHandler<T>,
+    options?: SubscribeOptions,
+  ): Subscription<T>
   subscribe<T = unknown>(pattern: string, options?: SubscribeOptions): Subscription<T>
-  subscribe(pattern: string, first?: SubscribeHandler | SubscribeOptions, second?: SubscribeOptions): Subscription {
+  subscribe(
+    pattern: string,
+    first?: SubscribeHandler | SubscribeOptions,
+    second?: SubscribeOptions,
+  ): Subscription {
     this.#assertOpen(`subscribe to '${pattern}'`)
     const handler = typeof first === 'function' ? (first as SubscribeHandler) : undefined
     const options = (handler === undefined ? (first as SubscribeOptions | undefined) : second) ?? {}
@@ -290,9 +322,14 @@ export class Node {
    * node.respond('price.get', async ({ sku }, message) => prices.find(sku, { signal: message.signal }))
    */
   // biome-ignore lint/suspicious/noExplicitAny: the handler's author knows what is asked, as with JSON.parse
-  respond(name: string, handler: (query: any, message: Message) => unknown, options: RespondOptions = {}): Responder {
+  respond(
+    name: string,
+    handler: (query: any, message: Message) => unknown,
+    options: RespondOptions = {},
+  ): Responder {
     this.#assertOpen(`respond to '${name}'`)
-    if (typeof handler !== 'function') throw new SkeinError('OPTION_INVALID', `respond to '${name}': the handler is no function`)
+    if (typeof handler !== 'function')
+      throw new SkeinError('OPTION_INVALID', `respond to '${name}': the handler is no function`)
     checkKeys('respond', options, ['concurrency', 'queue'])
     if (options.concurrency !== undefined) count('concurrency', options.concurrency)
     if (options.queue !== undefined) count('queue', options.queue, 0)
@@ -321,7 +358,11 @@ export class Node {
    * @example
    * for await (const reply of node.requestMany('inventory.count', { sku })) console.log(reply.from, reply.value)
    */
-  async *requestMany<T = unknown>(name: string, value?: unknown, options: RequestManyOptions = {}): AsyncGenerator<Reply<T>> {
+  async *requestMany<T = unknown>(
+    name: string,
+    value?: unknown,
+    options: RequestManyOptions = {},
+  ): AsyncGenerator<Reply<T>> {
     this.#assertOpen(`request '${name}'`)
     checkKeys('requestMany', options, ['timeoutMs', 'max', 'signal', 'headers'])
     if (options.timeoutMs !== undefined) duration('timeoutMs', options.timeoutMs)
@@ -332,7 +373,8 @@ export class Node {
   /** Resolves when at least `least` other nodes are up. @throws SkeinError WAIT_TIMEOUT after `timeoutMs` (10,000) */
   async waitForPeers(least: number, options: { timeoutMs?: number } = {}): Promise<void> {
     count('count', least, 0)
-    const missing = (found: number): string => `${found} of ${least} peers are up; see node.peers for why others are not`
+    const missing = (found: number): string =>
+      `${found} of ${least} peers are up; see node.peers for why others are not`
     await this.#wait(options.timeoutMs, () => this.#roster.members().length, least, missing)
   }
 
@@ -340,7 +382,10 @@ export class Node {
    * Resolves when at least `count` (1) other nodes are confirmed to get messages of this topic.
    * @throws SkeinError WAIT_TIMEOUT after `timeoutMs` (10,000)
    */
-  async waitForSubscribers(topic: string, options: { count?: number; timeoutMs?: number } = {}): Promise<void> {
+  async waitForSubscribers(
+    topic: string,
+    options: { count?: number; timeoutMs?: number } = {},
+  ): Promise<void> {
     validateTopic(topic)
     const least = count('count', options.count ?? 1, 0)
     const missing = (found: number): string => `${found} of ${least} subscribers of '${topic}' are there`
@@ -423,7 +468,10 @@ export class Node {
     this.#following.close()
     await this.#subscriptions.close()
     await this.#undoAll()
-    if (unsettled > 0) this.#warn(new SkeinError('CLOSED', `the node was closed with ${unsettled} requests or hand-overs unsettled`))
+    if (unsettled > 0)
+      this.#warn(
+        new SkeinError('CLOSED', `the node was closed with ${unsettled} requests or hand-overs unsettled`),
+      )
     return { unsettled }
   }
 
@@ -438,7 +486,10 @@ export class Node {
       {
         control: (route, batch) => this.#roster.control(route, batch),
         plain: (route, frames) =>
-          this.#answers.plain(frames, (status, payload) => void this.#transport.answerPlain(route, [status, payload])),
+          this.#answers.plain(
+            frames,
+            (status, payload) => void this.#transport.answerPlain(route, [status, payload]),
+          ),
         subscription: (prefix, present) => this.#feed.listeners(prefix, present),
         delivery: (frames) => this.#inbox.take(frames),
         fault: (error) => this.#fault(error),
@@ -448,7 +499,11 @@ export class Node {
   }
 
   #interest(): Interest {
-    return { revision: this.#revision, patterns: this.#subscriptions.patterns(), responders: this.#responders.names() }
+    return {
+      revision: this.#revision,
+      patterns: this.#subscriptions.patterns(),
+      responders: this.#responders.names(),
+    }
   }
 
   /** Peers learn of all changes of one turn at once; answers the revision they learn them under. */
@@ -479,7 +534,12 @@ export class Node {
     await this.#roster.known(revision)
   }
 
-  async #wait(timeoutMs: number | undefined, found: () => number, least: number, missing: (found: number) => string): Promise<void> {
+  async #wait(
+    timeoutMs: number | undefined,
+    found: () => number,
+    least: number,
+    missing: (found: number) => string,
+  ): Promise<void> {
     const limitMs = duration('timeoutMs', timeoutMs ?? 10_000)
     const until = systemClock.now() + limitMs
     while (found() < least) {
@@ -491,7 +551,8 @@ export class Node {
   }
 
   #assertOpen(what: string): void {
-    if (this.#closing !== undefined) throw new SkeinError('CLOSED', `${what}: node '${this.name}' is closed`, { mayHaveRun: false })
+    if (this.#closing !== undefined)
+      throw new SkeinError('CLOSED', `${what}: node '${this.name}' is closed`, { mayHaveRun: false })
   }
 
   #gap(gap: Gap): void {
@@ -502,7 +563,9 @@ export class Node {
   /** Frames that cannot be ours are dropped and counted; a flood of them is not a flood of warnings. */
   #fault(error: unknown): void {
     const known = error instanceof SkeinError
-    const warning = known ? error : new SkeinError('MALFORMED', `a fault while reading: ${messageOf(error)}`, { cause: error })
+    const warning = known
+      ? error
+      : new SkeinError('MALFORMED', `a fault while reading: ${messageOf(error)}`, { cause: error })
     if (warning.code !== 'MALFORMED') {
       this.#warn(warning)
       return
@@ -555,14 +618,20 @@ const outwardHost = (): string => {
 const checkKeys = (call: string, options: object, known: readonly string[]): void => {
   for (const key of Object.keys(options)) {
     if (!known.includes(key)) {
-      throw new SkeinError('OPTION_INVALID', `option '${key}' of ${call} is not an option; known are ${known.join(', ')}`)
+      throw new SkeinError(
+        'OPTION_INVALID',
+        `option '${key}' of ${call} is not an option; known are ${known.join(', ')}`,
+      )
     }
   }
 }
 
 const checkPublishOptions = (options: PublishOptions): void => {
   if (options.delivery !== undefined && options.delivery !== 'at-most-once') {
-    throw unsupported('delivery', `'${String(options.delivery)}' needs the journal; leave it out for at most once`)
+    throw unsupported(
+      'delivery',
+      `'${String(options.delivery)}' needs the journal; leave it out for at most once`,
+    )
   }
   checkKeys('publish', options, ['headers', 'lend', 'delivery'])
 }
@@ -572,8 +641,15 @@ const checkSubscribeOptions = (options: SubscribeOptions): void => {
   checkKeys('subscribe', options, ['concurrency', 'queue', 'onOverflow', 'echo'])
   if (options.concurrency !== undefined) count('concurrency', options.concurrency)
   if (options.queue !== undefined) count('queue', options.queue)
-  if (options.onOverflow !== undefined && options.onOverflow !== 'drop-oldest' && options.onOverflow !== 'drop-newest') {
-    throw new SkeinError('OPTION_INVALID', `option 'onOverflow': '${String(options.onOverflow)}' is no policy; 'drop-oldest' and 'drop-newest' are`)
+  if (
+    options.onOverflow !== undefined &&
+    options.onOverflow !== 'drop-oldest' &&
+    options.onOverflow !== 'drop-newest'
+  ) {
+    throw new SkeinError(
+      'OPTION_INVALID',
+      `option 'onOverflow': '${String(options.onOverflow)}' is no policy; 'drop-oldest' and 'drop-newest' are`,
+    )
   }
 }
 

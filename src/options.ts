@@ -113,7 +113,19 @@ export interface ResolvedOptions {
 }
 
 const KNOWN = new Set([
-  ...['name', 'id', 'mesh', 'open', 'listen', 'bind', 'port', 'advertise', 'discovery', 'settleMs', 'patienceMs'],
+  ...[
+    'name',
+    'id',
+    'mesh',
+    'open',
+    'listen',
+    'bind',
+    'port',
+    'advertise',
+    'discovery',
+    'settleMs',
+    'patienceMs',
+  ],
   ...['goneMs', 'closeTimeoutMs', 'roomTimeoutMs', 'logger', 'limits', 'secret', 'dataDir'],
 ])
 
@@ -122,21 +134,31 @@ export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
   for (const key of Object.keys(options)) {
     if (!KNOWN.has(key)) throw invalid(key, 'is not an option', `known are ${[...KNOWN].join(', ')}`)
   }
-  if (options.secret !== undefined) throw unsupported('secret', 'this version cannot authenticate; leave it out to stay on this host')
-  if (options.dataDir !== undefined) throw unsupported('dataDir', 'this version keeps no journal; leave it out')
+  if (options.secret !== undefined)
+    throw unsupported('secret', 'this version cannot authenticate; leave it out to stay on this host')
+  if (options.dataDir !== undefined)
+    throw unsupported('dataDir', 'this version keeps no journal; leave it out')
   const discovery = options.discovery ?? {}
-  if (discovery.mdns) throw unsupported('discovery.mdns', 'nodes of one host find each other through the registry')
-  if (discovery.seeds?.length) throw unsupported('discovery.seeds', 'nodes of one host find each other through the registry')
-  if (discovery.gossip) throw unsupported('discovery.gossip', 'nodes of one host find each other through the registry')
+  if (discovery.mdns)
+    throw unsupported('discovery.mdns', 'nodes of one host find each other through the registry')
+  if (discovery.seeds?.length)
+    throw unsupported('discovery.seeds', 'nodes of one host find each other through the registry')
+  if (discovery.gossip)
+    throw unsupported('discovery.gossip', 'nodes of one host find each other through the registry')
   const open = boolean('open', options.open ?? DEFAULTS.open)
   const bind = text('bind', options.bind ?? (open ? '0.0.0.0' : '127.0.0.1'))
   if (!open && !isLoopback(bind)) {
-    throw invalid('bind', `'${bind}' is reachable from other hosts`, "nothing is authenticated without a secret: set 'open: true' if that is meant")
+    throw invalid(
+      'bind',
+      `'${bind}' is reachable from other hosts`,
+      "nothing is authenticated without a secret: set 'open: true' if that is meant",
+    )
   }
   const id = options.id ?? newId()
   if (!isId(id)) throw invalid('id', `'${String(id)}' is not an id`, 'it has 32 lower-case hex digits')
   const port = options.port ?? DEFAULTS.port
-  if (!Number.isInteger(port) || port < 0 || port > 65_533) throw invalid('port', `${port} is not a port`, '0, or 1 to 65533: three in a row are used')
+  if (!Number.isInteger(port) || port < 0 || port > 65_533)
+    throw invalid('port', `${port} is not a port`, '0, or 1 to 65533: three in a row are used')
   return {
     name: text('name', options.name ?? `${hostname()}-${process.pid}`),
     id,
@@ -159,12 +181,18 @@ export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
 const limitsOf = (limits: Partial<Limits>): Limits => {
   const resolved: Limits = { ...DEFAULTS.limits }
   for (const [key, value] of Object.entries(limits)) {
-    if (!(key in resolved)) throw invalid(`limits.${key}`, 'is not a limit', `known are ${Object.keys(resolved).join(', ')}`)
-    if (!Number.isSafeInteger(value) || value <= 0) throw invalid(`limits.${key}`, `${String(value)} is not a limit`, 'a positive whole number is')
+    if (!(key in resolved))
+      throw invalid(`limits.${key}`, 'is not a limit', `known are ${Object.keys(resolved).join(', ')}`)
+    if (!Number.isSafeInteger(value) || value <= 0)
+      throw invalid(`limits.${key}`, `${String(value)} is not a limit`, 'a positive whole number is')
     resolved[key as keyof Limits] = value
   }
   if (resolved.feedValueBytes > DEFAULTS.limits.feedValueBytes) {
-    throw invalid('limits.feedValueBytes', `${resolved.feedValueBytes} is too much`, `at most ${DEFAULTS.limits.feedValueBytes}, or a stopped subscriber could hold more than feedBytes`)
+    throw invalid(
+      'limits.feedValueBytes',
+      `${resolved.feedValueBytes} is too much`,
+      `at most ${DEFAULTS.limits.feedValueBytes}, or a stopped subscriber could hold more than feedBytes`,
+    )
   }
   return resolved
 }
@@ -188,8 +216,18 @@ export const count = (option: string, value: unknown, least = 1): number => {
 }
 
 const text = (option: string, value: unknown): string => {
-  if (typeof value === 'string' && value.length > 0 && Buffer.byteLength(value) <= 255 && value.isWellFormed()) return value
-  throw invalid(option, `${JSON.stringify(value) ?? String(value)} cannot be used`, 'a text of 1 to 255 bytes can')
+  if (
+    typeof value === 'string' &&
+    value.length > 0 &&
+    Buffer.byteLength(value) <= 255 &&
+    value.isWellFormed()
+  )
+    return value
+  throw invalid(
+    option,
+    `${JSON.stringify(value) ?? String(value)} cannot be used`,
+    'a text of 1 to 255 bytes can',
+  )
 }
 
 const boolean = (option: string, value: unknown): boolean => {

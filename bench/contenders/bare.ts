@@ -68,7 +68,7 @@ export const contender: Contender = {
     return {
       address: '',
       received: () => received,
-      reportedLost: () => 0,
+      reportedLost: () => ({}),
       weight: () => weight,
       close: async () => {
         socket.close()

@@ -19,10 +19,10 @@ export const contender: Contender = {
   async receive(question, place) {
     const node = await createNode({ name: 'receiver', mesh: place.mesh })
     let received = 0
-    let lost = 0
+    const lost: Record<string, number> = {}
     let weight = 0
     node.on('gap', (gap) => {
-      lost += gap.count ?? Number.NaN
+      lost[gap.reason] = (lost[gap.reason] ?? 0) + (gap.count ?? Number.NaN)
     })
     const subscription = node.subscribe(TOPIC, (value) => {
       received++
@@ -33,7 +33,7 @@ export const contender: Contender = {
     return {
       address: '',
       received: () => received,
-      reportedLost: () => lost + subscription.dropped,
+      reportedLost: () => lost,
       weight: () => weight,
       close: async () => void (await node.close()),
     }

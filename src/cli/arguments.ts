@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander'
+import { CliError, EXIT } from './exit.ts'
 
 const UNITS_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
 
@@ -51,5 +52,5 @@ export const parseFlag = (name: string, text: string | undefined): boolean => {
   const word = (text ?? '').trim().toLowerCase()
   if (['1', 'true', 'yes', 'on'].includes(word)) return true
   if (['', '0', 'false', 'no', 'off'].includes(word)) return false
-  throw new InvalidArgumentError(`${name}=${text} is neither yes nor no: set it to 1 or 0.`)
+  throw new CliError(EXIT.usage, `${name}=${text} is neither yes nor no: set it to 1 or 0.`)
 }

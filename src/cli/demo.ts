@@ -7,6 +7,7 @@ import { type Asks, ROLES, type Role, type Told } from './demo-role.ts'
 import { EXIT } from './exit.ts'
 
 const STEP_TIMEOUT_MS = 5000
+const DEMO_TIMEOUT_MS = 18_000
 
 type Colour = 'green' | 'red' | 'cyan' | 'yellow' | 'magenta' | 'bold' | 'dim'
 
@@ -45,7 +46,7 @@ class Actor {
     const answered = this.#next((message) => 'id' in message && message.id === id)
     this.#process.send({ id, name, ask })
     const message = await answered
-    if ('error' in message) throw new Error(`${this.role} could not "${name}": ${message.error}`)
+    if ('error' in message) throw new Error(`${this.role} could not "${name}": ${String(message.error)}`)
     return (message as { answer: Asks[K]['answer'] }).answer
   }
 
@@ -61,7 +62,7 @@ class Actor {
   }
 
   #next(wanted: (message: object) => boolean): Promise<object> {
-    return new Promise((resolve, reject) => {
+    const next = new Promise<object>((resolve, reject) => {
       const settle = (): void => {
         this.#process.off('message', onMessage)
         this.#process.off('exit', onExit)
@@ -78,6 +79,9 @@ class Actor {
       this.#process.on('message', onMessage)
       this.#process.on('exit', onExit)
     })
+    // A step that failed elsewhere waits for it no more.
+    next.catch(() => {})
+    return next
   }
 }
 
@@ -89,6 +93,7 @@ const ms = (duration: number): string => `${duration < 10 ? duration.toFixed(1) 
 class Stage {
   readonly #mesh = `demo-${randomBytes(4).toString('hex')}`
   readonly #all: Actor[] = []
+  readonly #endsAt = performance.now() + DEMO_TIMEOUT_MS
   #steps = 0
   step = ''
 
@@ -96,8 +101,9 @@ class Stage {
   async play(title: string, body: () => Promise<void>): Promise<void> {
     this.step = title
     print(`\n${colour('bold', `${++this.#steps}. ${title}`)}`)
-    const late = sleep(STEP_TIMEOUT_MS, undefined, { ref: false }).then(() => {
-      throw new Error(`it did not happen within ${STEP_TIMEOUT_MS} ms`)
+    const timeoutMs = Math.min(STEP_TIMEOUT_MS, this.#endsAt - performance.now())
+    const late = sleep(timeoutMs, undefined, { ref: false }).then(() => {
+      throw new Error(`it did not happen within ${ms(timeoutMs)}`)
     })
     await Promise.race([body(), late])
   }
@@ -217,6 +223,8 @@ export const demo = async (): Promise<number> => {
   const clear = (): void => stage.clear()
   const interrupt = (): never => process.exit(EXIT.interrupted)
   process.on('exit', clear)
+  // Nobody watches any more, as after `| head`.
+  process.stdout.once('error', () => process.exit(EXIT.error))
   process.once('SIGINT', interrupt)
   process.once('SIGTERM', interrupt)
   const startedAt = performance.now()

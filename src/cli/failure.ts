@@ -1,4 +1,4 @@
-import { type ErrorCode, isSkeinError, messageOf } from '../index.ts'
+import { type ErrorCode, isSkeinError } from '../index.ts'
 import { CliError, EXIT } from './exit.ts'
 
 const EXIT_OF_CODE: Partial<Record<ErrorCode, number>> = {
@@ -22,7 +22,7 @@ export const exitCodeOf = (error: unknown): number => {
 
 /** What a person reads about an error: its sentence, and the code to look for. */
 export const sentenceOf = (error: unknown): string => {
-  if (!isSkeinError(error)) return messageOf(error)
+  if (!isSkeinError(error)) return error instanceof Error ? error.message : String(error)
   const remote = error.remoteCode === undefined ? '' : ` ${error.remoteCode}`
   return `${error.message} (${error.code}${remote})`
 }

@@ -74,11 +74,7 @@ const readFilePayload = async (path: string, raw?: boolean): Promise<unknown> =>
 }
 
 /** The one payload of a command that takes one; all of stdin. */
-export const readPayload = async (
-  argument: string | undefined,
-  { raw, file }: PayloadOptions,
-): Promise<unknown> => {
-  const source = sourceOf(argument, file)
+export const readPayload = async (source: Source, raw = false): Promise<unknown> => {
   switch (source.from) {
     case 'argument':
       return parseText(source.text, raw)
@@ -95,17 +91,16 @@ export const readPayload = async (
 
 /** A payload for each message: each line of stdin up to `count`, or the one that was given, `count` times. */
 export async function* readPayloads(
-  argument: string | undefined,
-  { raw, file, count }: PayloadOptions & { count?: number },
+  source: Source,
+  { raw, count, stop }: { raw?: boolean; count?: number; stop: AbortSignal },
 ): AsyncGenerator<unknown> {
-  const source = sourceOf(argument, file)
   if (source.from !== 'stdin') {
-    const value = await readPayload(argument, { raw, file })
+    const value = await readPayload(source, raw)
     for (let left = count ?? 1; left > 0; left--) yield value
     return
   }
   let left = count ?? Number.POSITIVE_INFINITY
-  const lines = createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY })
+  const lines = createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY, signal: stop })
   try {
     for await (const line of lines) {
       yield parseText(line, raw)

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import {
   parseCount,
   parseDurationMs,
@@ -158,7 +158,12 @@ const addRespond = (program: Command): Command =>
     .argument('<name>', 'what to answer to, e.g. price.get')
     .option('--echo', 'answer with the payload of the request')
     .option('--exec <command>', 'run this in a shell for each request, and answer with what it prints')
-    .addOption(new Option('--concurrency <n>', 'so many requests at a time').argParser(parseCount))
+    .addOption(
+      new Option(
+        '--concurrency <n>',
+        'so many requests at a time (default with --exec: one for each CPU)',
+      ).argParser(parseCount),
+    )
     .addOption(countOption('end after so many requests'))
     .addOption(timeoutOption('end with code 3 after so long (default: never)'))
     .addOption(rawOption('answer with the bytes that the command printed, as they are'))
@@ -258,11 +263,12 @@ const createProgram = (): Command => {
 try {
   await createProgram().parseAsync()
 } catch (error) {
-  if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
-  } else if (error instanceof CliError || error instanceof InvalidArgumentError) {
+  if (error instanceof CliError) {
     process.stderr.write(`skein: ${error.message}\n`)
-    process.exitCode = error instanceof CliError ? error.exitCode : EXIT.usage
+    process.exitCode = error.exitCode
+  } else if (error instanceof CommanderError) {
+    // It has said why.
+    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
   } else {
     throw error
   }

@@ -19,8 +19,13 @@ export class Output {
     this.#stream.on('error', () => this.#left.abort())
   }
 
-  async write(chunk: string | Uint8Array): Promise<void> {
-    if (this.#left.signal.aborted || chunk.length === 0 || this.#stream.write(chunk)) return
+  /** A promise only where the reader is behind: who writes a lot should not have to wait a turn each time. */
+  write(chunk: string | Uint8Array): Promise<void> | undefined {
+    if (this.#left.signal.aborted || chunk.length === 0 || this.#stream.write(chunk)) return undefined
+    return this.#drained()
+  }
+
+  async #drained(): Promise<void> {
     // A rejection means that the reader left.
     await once(this.#stream, 'drain', { signal: this.#left.signal }).catch(() => {})
   }

@@ -1,7 +1,7 @@
 import { isSkeinError, type Peer } from '../index.ts'
 import { CliError, EXIT } from './exit.ts'
 import { type PeerChange, renderPeerChange, renderPeers } from './render.ts'
-import { type Globals, run, type Session } from './run.ts'
+import { type Globals, run, type Session, unlessStopped } from './run.ts'
 import { until } from './until.ts'
 
 export interface PeersOptions extends Globals {
@@ -54,11 +54,11 @@ const DEFAULT_WAIT_MS = 10_000
 /** `skein peers`: who is in the mesh, and with `--watch` who comes and goes. */
 export const peers = (options: PeersOptions): Promise<number> =>
   run(options, { name: 'peers', listen: false }, async (session) => {
-    const { node, output, format, note } = session
+    const { node, output, format, stop, note } = session
     const { wait, timeoutMs = DEFAULT_WAIT_MS } = options
     if (wait !== undefined) {
       try {
-        await node.waitForPeers(wait, { timeoutMs })
+        await unlessStopped(stop, node.waitForPeers(wait, { timeoutMs }))
       } catch (error) {
         if (!isSkeinError(error, 'WAIT_TIMEOUT')) throw error
         await output.write(renderPeers(node.peers, format, true))

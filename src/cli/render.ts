@@ -24,8 +24,7 @@ export const toJson = (value: unknown): unknown => {
 export const jsonOf = (value: unknown): string => JSON.stringify(toJson(value))
 
 // Peers choose these texts: none of them may move the cursor, recolour the terminal or forge a line.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
+const UNPRINTABLE = /[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu
 
 const escapeCharacter = (character: string): string =>
   `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`

@@ -1,7 +1,7 @@
 import { isSkeinError, type Node, type Peer } from '../index.ts'
 import { CliError, EXIT } from './exit.ts'
 import { sentenceOf } from './failure.ts'
-import { type PayloadOptions, readPayload } from './input.ts'
+import { type PayloadOptions, readPayload, sourceOf } from './input.ts'
 import { renderReply, renderValue } from './render.ts'
 import { type Globals, run, type Session } from './run.ts'
 
@@ -63,6 +63,7 @@ const askMany = async (session: Session, name: string, value: unknown, options: 
     signal: stop,
     ...(options.timeoutMs !== undefined && { timeoutMs: options.timeoutMs }),
     ...(options.max !== undefined && { max: options.max }),
+    ...(options.header !== undefined && { headers: options.header }),
   })
   try {
     for await (const reply of replies) {
@@ -88,10 +89,10 @@ export const request = async (
   options: RequestOptions,
 ): Promise<number> => {
   const many = options.many === true || options.max !== undefined
-  if (many && (options.to !== undefined || options.waitMs !== undefined || options.header !== undefined)) {
-    throw new CliError(EXIT.usage, '--many asks every responder: leave out --to, --wait and --header')
+  if (many && (options.to !== undefined || options.waitMs !== undefined)) {
+    throw new CliError(EXIT.usage, '--many asks every responder: leave out --to and --wait')
   }
-  const value = await readPayload(payload, options)
+  const value = await readPayload(sourceOf(payload, options.file), options.raw)
   return run(options, { name: 'request', listen: false }, (session) =>
     many ? askMany(session, name, value, options) : askOne(session, name, value, options),
   )

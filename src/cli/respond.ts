@@ -1,4 +1,5 @@
-import type { Message } from '../index.ts'
+import { availableParallelism } from 'node:os'
+import { type Message, SkeinError } from '../index.ts'
 import { execute } from './exec.ts'
 import { CliError, EXIT } from './exit.ts'
 import { parseBytes } from './input.ts'
@@ -43,6 +44,8 @@ export const environmentOf = (
 /** `skein respond`: answers requests with their own payload, or with what a command prints. */
 export const respond = async (name: string, options: RespondOptions): Promise<number> => {
   const { echo, exec: command } = options
+  // Each request of --exec is a process.
+  const concurrency = options.concurrency ?? (command === undefined ? undefined : availableParallelism())
   if ((echo === true) === (command !== undefined)) {
     throw new CliError(EXIT.usage, 'say how to answer: either --echo or --exec COMMAND')
   }
@@ -58,23 +61,27 @@ export const respond = async (name: string, options: RespondOptions): Promise<nu
       })
       return parseBytes(printed, options.raw)
     }
-    const responder = node.respond(
-      name,
-      async (query, message) => {
-        if (!limit.take()) throw new Error(`this responder answered as many requests as it was told to`)
-        try {
-          return await answer(query, message)
-        } finally {
-          limit.done()
-        }
-      },
-      options.concurrency === undefined ? {} : { concurrency: options.concurrency },
-    )
+    const underWay = new Set<Promise<unknown>>()
+    const respondOnce = async (query: unknown, message: Message): Promise<unknown> => {
+      // What comes now is offered to another responder.
+      if (!limit.take()) throw new SkeinError('BUSY', `this responder answers no more requests for "${name}"`)
+      if (limit.isFull) void responder.close()
+      const answering = answer(query, message)
+      underWay.add(answering)
+      try {
+        return await answering
+      } finally {
+        underWay.delete(answering)
+        limit.done()
+      }
+    }
+    const responder = node.respond(name, respondOnce, concurrency === undefined ? {} : { concurrency })
     const onReady = (): void => note(`answering "${name}" in mesh "${node.mesh}"`)
     responder.ready.then(onReady, () => {})
 
     const ending = await limit.ended
     await responder.close()
+    await Promise.allSettled(underWay)
     return ending === 'timeout' ? EXIT.timeout : EXIT.ok
   })
 }

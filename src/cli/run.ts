@@ -1,4 +1,4 @@
-import { createNode, type Node } from '../index.ts'
+import { createNode, type Logger, type Node } from '../index.ts'
 import { EXIT } from './exit.ts'
 import { exitCodeOf, sentenceOf } from './failure.ts'
 import { Output } from './output.ts'
@@ -29,7 +29,7 @@ export interface Session {
   /** Aborted by the first Ctrl-C, or when nobody reads the output any more: finish and leave. */
   stop: AbortSignal
   /** A line for people, on stderr. */
-  note(text: string): void
+  note: (text: string) => void
 }
 
 const say = (text: string): void => void process.stderr.write(`skein: ${printableLines(text)}\n`)
@@ -53,17 +53,42 @@ const listenToSignals = (note: (text: string) => void, stop: (exitCode: number) 
   }
 }
 
+/** What a node warns of, already while it starts. */
+const loggerOf = (note: (text: string) => void): Logger => ({
+  debug: () => {},
+  info: () => {},
+  warn: (fields, text) => note('code' in fields ? `${text} (${String(fields.code)})` : text),
+  error: (_fields, text) => note(text),
+})
+
 const openNode = async (globals: Globals, command: Command, note: (text: string) => void): Promise<Node> => {
   const node = await createNode({
+    logger: loggerOf(note),
     name: globals.name ?? `${command.name}-${process.pid}`,
     listen: command.listen,
     ...(globals.mesh !== undefined && { mesh: globals.mesh }),
     ...(globals.open === true && { open: true }),
     ...(command.listen && globals.port !== undefined && { port: globals.port }),
   })
-  node.on('warning', (warning) => note(sentenceOf(warning)))
   node.on('gap', (gap) => note(describeGap(gap)))
   return node
+}
+
+const HOLD_MS = 2 ** 30
+
+/** What `waiting` resolves with, unless the command is told to stop before. */
+export const unlessStopped = async <T>(stop: AbortSignal, waiting: Promise<T>): Promise<T> => {
+  stop.throwIfAborted()
+  let onStop = (): void => {}
+  const stopped = new Promise<never>((_resolve, reject) => {
+    onStop = () => reject(stop.reason as Error)
+    stop.addEventListener('abort', onStop)
+  })
+  try {
+    return await Promise.race([waiting, stopped])
+  } finally {
+    stop.removeEventListener('abort', onStop)
+  }
 }
 
 /**
@@ -86,12 +111,13 @@ export const run = async (
     stopping.abort()
   })
 
+  // A node that only dials may hold nothing open while a command waits for somebody to come.
+  const hold = setInterval(() => {}, HOLD_MS)
   let node: Node | undefined
   try {
     node = await openNode(globals, command, note)
     const format = globals.format ?? (process.stdout.isTTY ? 'text' : 'json')
     const exitCode = await body({ node, output, format, stop: stopping.signal, note })
-    await node.drain()
     await output.flush()
     return interruptedWith ?? exitCode
   } catch (error) {
@@ -101,6 +127,7 @@ export const run = async (
     return exitCodeOf(error)
   } finally {
     await node?.close()
+    clearInterval(hold)
     forgetSignals()
   }
 }

@@ -9,16 +9,25 @@ export interface SubOptions extends Globals {
   timeoutMs?: number
 }
 
+// Longer than usual: a burst has to wait here until the output is read.
+const QUEUE = 10_000
+
 /** `skein sub`: prints what is published, one message a line. */
 export const sub = (patterns: readonly string[], options: SubOptions): Promise<number> =>
   run(options, { name: 'sub', listen: true }, async ({ node, output, format, stop, note }) => {
     const limit = until(options, stop)
-    const print = async (_value: unknown, message: Message): Promise<void> => {
-      if (!limit.take()) return
-      await output.write(renderMessage(message, format))
-      limit.done()
+    const unsubscribe = () => Promise.all(subscriptions.map((subscription) => subscription.unsubscribe()))
+    const print = (_value: unknown, message: Message): Promise<void> | undefined => {
+      if (!limit.take()) return undefined
+      // At once, so that what comes now is not taken for handled.
+      if (limit.isFull) void unsubscribe()
+      const written = output.write(renderMessage(message, format))
+      if (written === undefined) limit.done()
+      return written?.then(limit.done)
     }
-    const subscriptions: Subscription[] = patterns.map((pattern) => node.subscribe(pattern, print))
+    const subscriptions: Subscription[] = patterns.map((pattern) =>
+      node.subscribe(pattern, print, { queue: QUEUE }),
+    )
     const onReady = (): void => {
       const peers = node.peers.filter(({ state }) => state === 'up').length
       const count = peers === 1 ? '1 peer' : `${peers} peers`
@@ -27,8 +36,6 @@ export const sub = (patterns: readonly string[], options: SubOptions): Promise<n
     Promise.all(subscriptions.map(({ ready }) => ready)).then(onReady, () => {})
 
     const ending = await limit.ended
-    await Promise.all(subscriptions.map((subscription) => subscription.unsubscribe()))
-    const dropped = subscriptions.reduce((total, subscription) => total + subscription.dropped, 0)
-    if (dropped > 0) note(`dropped ${dropped} messages, because the output was read too slowly`)
+    await unsubscribe()
     return ending === 'timeout' ? EXIT.timeout : EXIT.ok
   })

@@ -9,9 +9,11 @@ export type Ending = 'count' | 'timeout' | 'stopped'
 export interface Until {
   readonly ended: Promise<Ending>
   /** True if there is room for one more, which is then taken. */
-  take(): boolean
+  take: () => boolean
+  /** No more will be taken. */
+  readonly isFull: boolean
   /** One that was taken is done. */
-  done(): void
+  done: () => void
 }
 
 export const until = ({ count = Number.POSITIVE_INFINITY, timeoutMs }: Limits, stop: AbortSignal): Until => {
@@ -33,6 +35,9 @@ export const until = ({ count = Number.POSITIVE_INFINITY, timeoutMs }: Limits, s
   })
   return {
     ended,
+    get isFull() {
+      return over || taken >= count
+    },
     take: () => {
       if (over || taken >= count) return false
       taken++

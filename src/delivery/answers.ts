@@ -3,6 +3,7 @@ import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
 import { CONTENT } from '../protocol/codec.ts'
 import { FRAME } from '../protocol/control-frames.ts'
+import { Frame } from '../protocol/frame.ts'
 import { decodeReceived, encodePayload, receivedLocally } from '../protocol/payload.ts'
 import { type Payload, type Received, readRecord, writeRecord } from '../protocol/record.ts'
 import { validateTopic } from '../protocol/topics.ts'
@@ -38,7 +39,7 @@ export class Answers {
     const number = reader.u32()
     const timeoutMs = reader.u32()
     const name = reader.text8()
-    const record = readRecord(reader)
+    const record = readRecord(reader, new Frame(reader.buffer))
     const asker = this.#asker(peer)
     asker.last = number
     let answered = false
@@ -71,9 +72,14 @@ export class Answers {
   /** What a plain REQ socket asked: [name, payload], answered by one [status, payload]. */
   plain(frames: Buffer[], answer: (status: string, payload: Buffer) => void): void {
     const name = frames[0]?.toString('utf8') ?? ''
-    const failed = (error: SkeinError): void => answer(error.remoteCode ?? error.code, Buffer.from(error.message))
+    const failed = (error: SkeinError): void =>
+      answer(error.remoteCode ?? error.code, Buffer.from(error.message))
     try {
-      if (frames.length !== 2) throw new SkeinError('MALFORMED', `a plain request has the frames [name, payload], not ${frames.length} frames`)
+      if (frames.length !== 2)
+        throw new SkeinError(
+          'MALFORMED',
+          `a plain request has the frames [name, payload], not ${frames.length} frames`,
+        )
       validateTopic(name)
     } catch (error) {
       failed(error as SkeinError)
@@ -152,11 +158,13 @@ const plainRecord = (payload: Buffer): Received => {
   } catch {
     // Not JSON: it stays what it is.
   }
-  return receivedLocally(encodePayload(value, undefined, true, Number.MAX_SAFE_INTEGER, () => 'plain request'))
+  return receivedLocally(
+    encodePayload(value, undefined, true, Number.MAX_SAFE_INTEGER, () => 'plain request'),
+  )
 }
 
 const plainReply = (payload: Payload): Buffer => {
-  const { content, body } = receivedLocally(payload)
-  if (content === CONTENT.bytes || content === CONTENT.text) return body
-  return Buffer.from(JSON.stringify(decodeReceived(receivedLocally(payload))) ?? '')
+  const received = receivedLocally(payload)
+  if (received.content === CONTENT.bytes || received.content === CONTENT.text) return received.frame.bytes
+  return Buffer.from(JSON.stringify(decodeReceived(received)) ?? '')
 }

@@ -54,4 +54,7 @@ export const dispatch = (peer: Peer, type: number, reader: Reader, to: Modules):
 }
 
 const errorOf = (code: string, text: string): SkeinError =>
-  new SkeinError((ERROR_CODES as readonly string[]).includes(code) ? (code as ErrorCode) : 'REMOTE_ERROR', text)
+  new SkeinError(
+    (ERROR_CODES as readonly string[]).includes(code) ? (code as ErrorCode) : 'REMOTE_ERROR',
+    text,
+  )

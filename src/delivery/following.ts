@@ -114,9 +114,9 @@ export class Following {
       clock,
       maxTopics,
       dial: (endpoint, on) => transport.dialFeed(endpoint, on),
-      deliver: (topic, record, generation, sequence) =>
-        deliver(topic, peer, generation, sequence, record),
-      gap: (topic, count, reason) => gap({ publisher: peer.id, topic, ...(count === undefined ? {} : { count }), reason }),
+      deliver: (topic, record, generation, sequence) => deliver(topic, peer, generation, sequence, record),
+      gap: (topic, count, reason) =>
+        gap({ publisher: peer.id, topic, ...(count === undefined ? {} : { count }), reason }),
       report: (number, missed) => {
         heard(peer)
         peer.link?.send(FRAME.report, (writer) => {

@@ -4,6 +4,7 @@ import type { Peer } from '../peers/peer.ts'
 import { Reader } from '../protocol/bytes.ts'
 import { FRAME } from '../protocol/control-frames.ts'
 import { readDelivery, readDeliveryHeader } from '../protocol/delivery-batch.ts'
+import { Frame } from '../protocol/frame.ts'
 import type { Received } from '../protocol/record.ts'
 import type { Origin } from './message.ts'
 import type { Settle } from './subscriptions.ts'
@@ -15,7 +16,14 @@ export interface InboxOptions {
   readonly clock: Clock
   peerOf(token: string): Peer | undefined
   heard(peer: Peer): void
-  deliver(topic: string, origin: Origin, generation: number, sequence: number, record: Received, settle?: Settle): void
+  deliver(
+    topic: string,
+    origin: Origin,
+    generation: number,
+    sequence: number,
+    record: Received,
+    settle?: Settle,
+  ): void
 }
 
 interface Sender {
@@ -42,7 +50,10 @@ export class Inbox {
     const { token, boot, number, count } = readDeliveryHeader(reader)
     const peer = this.#options.peerOf(token)
     if (peer === undefined || peer.boot !== boot) {
-      throw new SkeinError('MALFORMED', 'a delivery batch bears a token that this node has not given to its sender')
+      throw new SkeinError(
+        'MALFORMED',
+        'a delivery batch bears a token that this node has not given to its sender',
+      )
     }
     this.#options.heard(peer)
     const sender = this.#sender(peer)
@@ -52,8 +63,10 @@ export class Inbox {
     }
     sender.taken = number
     this.#reportTaken(peer, sender)
+    const frame = new Frame(batch)
+    const body = alone === undefined ? undefined : new Frame(alone, true)
     for (let left = count; left > 0; left--) {
-      const { sequence, topic, record } = readDelivery(reader, alone)
+      const { sequence, topic, record } = readDelivery(reader, frame, body)
       const settle = record.ack ? (error?: SkeinError) => this.#settle(peer, sequence, error) : undefined
       this.#options.deliver(topic, peer, 0, sequence, record, settle)
     }

@@ -1,4 +1,4 @@
-import { decodeContent } from '../protocol/codec.ts'
+import { decodeReceived } from '../protocol/payload.ts'
 import { decodeHeaders, type Headers, type Received } from '../protocol/record.ts'
 
 /** Which start of which node a message comes from. */
@@ -61,7 +61,7 @@ export class Message<T = unknown> {
   /** @throws SkeinError MALFORMED if the sender's bytes cannot be decoded */
   get value(): T {
     if (!this.#decoded) {
-      this.#value = decodeContent(this.#record.content, this.#record.body) as T
+      this.#value = decodeReceived(this.#record) as T
       this.#decoded = true
     }
     return this.#value as T

@@ -182,7 +182,8 @@ export class Outbox {
 
   /** At most once: a peer whose queue is full loses the message and is told so (G3, G5). */
   send(peer: Peer, topic: string, payload: Payload): void {
-    if (peer.link !== undefined && peer.address !== null && this.#lane(peer).push(topic, payload, undefined)) return
+    if (peer.link !== undefined && peer.address !== null && this.#lane(peer).push(topic, payload, undefined))
+      return
     this.#dropped++
     const end = peer.link?.isOpen ? peer.link : peer.route
     end?.send(FRAME.missed, (writer) => {
@@ -205,7 +206,11 @@ export class Outbox {
         else reject(error)
       }
       const cancel = clock.after(timeoutMs, () =>
-        end(new SkeinError('WAIT_TIMEOUT', `${what} was not handled within ${timeoutMs} ms; it may still be`, { mayHaveRun: true })),
+        end(
+          new SkeinError('WAIT_TIMEOUT', `${what} was not handled within ${timeoutMs} ms; it may still be`, {
+            mayHaveRun: true,
+          }),
+        ),
       )
       const offer = (): void => {
         if (ended) return

@@ -88,7 +88,11 @@ export class Publisher {
     if (failed.length === 0) return
     const first = failed[0]!.reason as SkeinError
     if (failed.length === handed.length && handed.length === 1) throw first
-    throw new SkeinError(first.code, `${failed.length} of ${handed.length} subscribers did not handle it; the first: ${first.message}`, { cause: first })
+    throw new SkeinError(
+      first.code,
+      `${failed.length} of ${handed.length} subscribers did not handle it; the first: ${first.message}`,
+      { cause: first },
+    )
   }
 }
 

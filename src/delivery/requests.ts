@@ -3,6 +3,7 @@ import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
 import { FRAME } from '../protocol/control-frames.ts'
+import { Frame } from '../protocol/frame.ts'
 import { decodeReceived, encodePayload, receivedLocally } from '../protocol/payload.ts'
 import { type Headers, type Payload, readRecord, writeRecord } from '../protocol/record.ts'
 import { validateTopic } from '../protocol/topics.ts'
@@ -10,7 +11,16 @@ import type { Origin } from './message.ts'
 import type { Answer, Responders } from './responders.ts'
 
 /** How a reply frame says that the request ended. The wire's numbers: never change one. */
-export const STATUS = { ok: 0, failed: 1, noResponder: 2, busy: 3, lost: 4, notTaken: 5, slow: 6, closed: 7 } as const
+export const STATUS = {
+  ok: 0,
+  failed: 1,
+  noResponder: 2,
+  busy: 3,
+  lost: 4,
+  notTaken: 5,
+  slow: 6,
+  closed: 7,
+} as const
 
 export interface RequestOptions {
   /** How long to wait for the reply, in ms. The deadline travels to the responder. Default 5000. */
@@ -108,8 +118,19 @@ export class Requests {
           if (error === undefined) resolve(result)
           else reject(error)
         }
-        const ask: Ask = { name, payload, deadlineAt, settle, tried: undefined, target: SELF, number: 0, cancel: undefined }
-        const cancelTimer = clock.after(Math.max(0, deadlineAt - clock.now()), () => this.#expire(ask, timeoutMs))
+        const ask: Ask = {
+          name,
+          payload,
+          deadlineAt,
+          settle,
+          tried: undefined,
+          target: SELF,
+          number: 0,
+          cancel: undefined,
+        }
+        const cancelTimer = clock.after(Math.max(0, deadlineAt - clock.now()), () =>
+          this.#expire(ask, timeoutMs),
+        )
         const abort = (): void => {
           this.#withdraw(ask)
           cancelTimer()
@@ -153,7 +174,16 @@ export class Requests {
           wake?.()
         }
         // All others count as tried: a survey asks each once and never one in place of another.
-        const ask: Ask = { name, payload, deadlineAt, settle, tried: new Set(targets), target, number: 0, cancel: undefined }
+        const ask: Ask = {
+          name,
+          payload,
+          deadlineAt,
+          settle,
+          tried: new Set(targets),
+          target,
+          number: 0,
+          cancel: undefined,
+        }
         open.add(ask)
         this.#send(ask, target)
       }
@@ -163,7 +193,8 @@ export class Requests {
           given++
           yield reply
         } else if (open.size === 0 || expired) break
-        else await new Promise<void>((resolve) => {
+        else
+          await new Promise<void>((resolve) => {
             wake = resolve
           })
       }
@@ -187,7 +218,7 @@ export class Requests {
     }
     this.#close(ask)
     if (status === STATUS.ok) {
-      this.#succeed(ask, () => decodeReceived(readRecord(reader)))
+      this.#succeed(ask, () => decodeReceived(readRecord(reader, new Frame(reader.buffer))))
       return
     }
     const code = reader.text8()
@@ -216,7 +247,10 @@ export class Requests {
       if (ask.target !== peer) continue
       this.#close(ask)
       ask.settle(
-        new SkeinError('PEER_LOST', `request '${ask.name}': peer ${peer.label} was lost, ${peer.reason}; it may have run there`),
+        new SkeinError(
+          'PEER_LOST',
+          `request '${ask.name}': peer ${peer.label} was lost, ${peer.reason}; it may have run there`,
+        ),
       )
     }
     this.#outstanding.delete(peer)
@@ -230,13 +264,19 @@ export class Requests {
     this.#closed = true
     for (const ask of [...this.#asks.values()]) {
       this.#close(ask)
-      ask.settle(new SkeinError('CLOSED', `request '${ask.name}': the node was closed before the reply; it may have run`))
+      ask.settle(
+        new SkeinError(
+          'CLOSED',
+          `request '${ask.name}': the node was closed before the reply; it may have run`,
+        ),
+      )
     }
   }
 
   #encode(name: string, value: unknown, headers: Headers | undefined): Payload {
     validateTopic(name)
-    if (this.#closed) throw new SkeinError('CLOSED', `request '${name}': the node is closed`, { mayHaveRun: false })
+    if (this.#closed)
+      throw new SkeinError('CLOSED', `request '${name}': the node is closed`, { mayHaveRun: false })
     return encodePayload(value, headers, true, this.#options.maxRequestBytes, () => `request '${name}'`)
   }
 
@@ -282,7 +322,9 @@ export class Requests {
     const { self, peer } = this.#options
     const target = id === self.id ? SELF : peer(id)
     if (target === undefined || (target !== SELF && (!target.isUp || target.link === undefined))) {
-      ask.settle(new SkeinError('PEER_UNKNOWN', `request '${ask.name}': no peer '${id}' is up; see node.peers`))
+      ask.settle(
+        new SkeinError('PEER_UNKNOWN', `request '${ask.name}': no peer '${id}' is up; see node.peers`),
+      )
       return
     }
     if (!this.#responding(ask.name).includes(target)) {
@@ -331,7 +373,8 @@ export class Requests {
       if (!this.#asks.has(ask.number)) return
       this.#close(ask)
       if (answer.ok) this.#succeed(ask, () => decodeReceived(receivedLocally(answer.payload)))
-      else if (answer.error.code === 'REMOTE_ERROR') ask.settle(remoteError(ask.name, 'this node', answer.error.remoteCode!, answer.error.message))
+      else if (answer.error.code === 'REMOTE_ERROR')
+        ask.settle(remoteError(ask.name, 'this node', answer.error.remoteCode!, answer.error.message))
       else this.#again(ask, answer.error)
     }
     // Not within the caller's turn: a handler never runs inside request().
@@ -347,7 +390,12 @@ export class Requests {
     try {
       value = decode()
     } catch (error) {
-      ask.settle(new SkeinError('MALFORMED', `request '${ask.name}': the reply cannot be decoded; it has run`, { cause: error, mayHaveRun: true }))
+      ask.settle(
+        new SkeinError('MALFORMED', `request '${ask.name}': the reply cannot be decoded; it has run`, {
+          cause: error,
+          mayHaveRun: true,
+        }),
+      )
       return
     }
     ask.settle(undefined, value)
@@ -360,14 +408,29 @@ export class Requests {
       case STATUS.noResponder:
         return this.#again(ask, noResponder(ask.name, `at peer ${peer.label} any more`))
       case STATUS.busy:
-        return this.#again(ask, new SkeinError('BUSY', `${at}: ${text}; try again later, or start another responder`))
+        return this.#again(
+          ask,
+          new SkeinError('BUSY', `${at}: ${text}; try again later, or start another responder`),
+        )
       case STATUS.notTaken:
       case STATUS.closed:
-        return this.#again(ask, new SkeinError('PEER_LOST', `${at} did not reach it before the connection broke`, { mayHaveRun: false }))
+        return this.#again(
+          ask,
+          new SkeinError('PEER_LOST', `${at} did not reach it before the connection broke`, {
+            mayHaveRun: false,
+          }),
+        )
       case STATUS.lost:
-        return ask.settle(new SkeinError('PEER_LOST', `${at}: the reply was lost with a connection; it has run`))
+        return ask.settle(
+          new SkeinError('PEER_LOST', `${at}: the reply was lost with a connection; it has run`),
+        )
       case STATUS.slow:
-        return ask.settle(new SkeinError('PEER_SLOW', `${at}: the reply did not fit into the queue to this node; read replies faster, or ask less at once`))
+        return ask.settle(
+          new SkeinError(
+            'PEER_SLOW',
+            `${at}: the reply did not fit into the queue to this node; read replies faster, or ask less at once`,
+          ),
+        )
       default:
         return ask.settle(remoteError(ask.name, `peer ${peer.label}`, code, text))
     }
@@ -384,7 +447,10 @@ export class Requests {
     const where = ask.target === SELF ? 'this node' : `peer ${(ask.target as Peer).label}`
     this.#withdraw(ask)
     ask.settle(
-      new SkeinError('REQUEST_TIMEOUT', `request '${ask.name}' to ${where} had no reply within ${timeoutMs} ms; it may have run`),
+      new SkeinError(
+        'REQUEST_TIMEOUT',
+        `request '${ask.name}' to ${where} had no reply within ${timeoutMs} ms; it may have run`,
+      ),
     )
   }
 
@@ -404,7 +470,10 @@ export class Requests {
 }
 
 const noResponder = (name: string, where = 'anywhere in the mesh'): SkeinError =>
-  new SkeinError('NO_RESPONDER', `request '${name}': nobody responds to it ${where}; start a responder, or wait for one with 'waitMs'`)
+  new SkeinError(
+    'NO_RESPONDER',
+    `request '${name}': nobody responds to it ${where}; start a responder, or wait for one with 'waitMs'`,
+  )
 
 const remoteError = (name: string, where: string, remoteCode: string, text: string): SkeinError =>
   new SkeinError('REMOTE_ERROR', `request '${name}' failed at ${where}: ${text}`, { remoteCode })

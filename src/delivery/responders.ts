@@ -77,7 +77,10 @@ export class Responders {
   add(name: string, handler: RespondHandler, options: RespondOptions): Responder {
     validateTopic(name)
     if (this.#services.has(name)) {
-      throw new SkeinError('OPTION_INVALID', `this node responds to '${name}' already; close the first responder before`)
+      throw new SkeinError(
+        'OPTION_INVALID',
+        `this node responds to '${name}' already; close the first responder before`,
+      )
     }
     const service: Service = { handler, concurrency: 256, queue: 10_000, ...options, running: 0, waiting: [] }
     this.#services.set(name, service)
@@ -86,14 +89,21 @@ export class Responders {
     const close = async (): Promise<void> => {
       if (this.#services.get(name) !== service) return
       this.#services.delete(name)
-      for (const job of service.waiting.splice(0)) this.#end(job, refusal('NO_RESPONDER', `'${name}' has no responder any more`))
+      for (const job of service.waiting.splice(0))
+        this.#end(job, refusal('NO_RESPONDER', `'${name}' has no responder any more`))
       await this.#options.changed().catch(() => {})
     }
     return { name, ready, close }
   }
 
   /** Takes a request and calls `answer` once; the result cancels it. */
-  ask(name: string, origin: Origin, record: Received, timeoutMs: number, answer: (answer: Answer) => void): () => void {
+  ask(
+    name: string,
+    origin: Origin,
+    record: Received,
+    timeoutMs: number,
+    answer: (answer: Answer) => void,
+  ): () => void {
     const service = this.#services.get(name)
     if (service === undefined) {
       answer(refusal('NO_RESPONDER', `'${name}' has no responder here`))
@@ -120,7 +130,8 @@ export class Responders {
 
   close(): void {
     const closed = refusal('CLOSED', 'the responding node closes')
-    for (const service of this.#services.values()) for (const job of service.waiting.splice(0)) this.#end(job, closed)
+    for (const service of this.#services.values())
+      for (const job of service.waiting.splice(0)) this.#end(job, closed)
     this.#services.clear()
   }
 

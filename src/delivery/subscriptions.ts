@@ -94,7 +94,10 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
   async *[Symbol.asyncIterator](): AsyncIterator<Message<T>> {
     if (this.#options.handler !== undefined || this.#iterating) {
       const why = this.#iterating ? 'is looped over already' : 'has a handler'
-      throw new SkeinError('OPTION_INVALID', `subscription '${this.pattern}' ${why}; subscribe again for a loop of its own`)
+      throw new SkeinError(
+        'OPTION_INVALID',
+        `subscription '${this.pattern}' ${why}; subscribe again for a loop of its own`,
+      )
     }
     this.#iterating = true
     try {
@@ -104,7 +107,8 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
           yield next.message as Message<T>
           next.settle?.()
         } else if (this.#ended) return
-        else await new Promise<void>((resolve) => {
+        else
+          await new Promise<void>((resolve) => {
             this.#wake = resolve
           })
       }
@@ -119,7 +123,11 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
       settle?.(new SkeinError('CLOSED', `subscription '${this.pattern}' ended`))
       return
     }
-    if (this.#options.handler !== undefined && this.#running < this.#options.concurrency && this.pending === 0) {
+    if (
+      this.#options.handler !== undefined &&
+      this.#running < this.#options.concurrency &&
+      this.pending === 0
+    ) {
       this.#run(message, settle)
       return
     }
@@ -211,6 +219,9 @@ export class Subscriptions {
   readonly #tree = new PatternTree<Subscription>()
   readonly #all = new Set<Subscription>()
   #matches = new Map<string, readonly Subscription[]>()
+  /** A batch holds messages of one topic, so the last answer is most often the next one. */
+  #lastTopic = ''
+  #lastFound: readonly Subscription[] = []
   readonly #drops = new Map<string, { publisher: string; topic: string; count: number }>()
 
   constructor(options: SubscriptionsOptions) {
@@ -241,16 +252,22 @@ export class Subscriptions {
     })
     this.#all.add(subscription)
     this.#tree.add(pattern, subscription)
-    this.#matches = new Map()
+    this.#forgetMatches()
     return subscription
   }
 
   match(topic: string): readonly Subscription[] {
+    if (topic === this.#lastTopic) return this.#lastFound
     let found = this.#matches.get(topic)
-    if (found !== undefined) return found
+    this.#lastTopic = topic
+    if (found !== undefined) {
+      this.#lastFound = found
+      return found
+    }
     found = this.#tree.match(topic)
     if (this.#matches.size >= MATCH_CACHE_TOPICS) this.#matches = new Map()
     this.#matches.set(topic, found)
+    this.#lastFound = found
     return found
   }
 
@@ -263,7 +280,14 @@ export class Subscriptions {
   }
 
   /** Gives a message of a peer to each subscription that wants it. */
-  deliver(topic: string, origin: Origin, generation: number, sequence: number, record: Received, settle?: Settle): void {
+  deliver(
+    topic: string,
+    origin: Origin,
+    generation: number,
+    sequence: number,
+    record: Received,
+    settle?: Settle,
+  ): void {
     const found = this.match(topic)
     if (found.length === 1) {
       found[0]!.offer(new Message(topic, origin, generation, sequence, record), settle)
@@ -272,7 +296,8 @@ export class Subscriptions {
     if (found.length === 0) settle?.()
     const each = settle === undefined ? undefined : settleAll(found.length, settle)
     // A message of its own for each, so that none sees what another did to the value.
-    for (const subscription of found) subscription.offer(new Message(topic, origin, generation, sequence, record), each)
+    for (const subscription of found)
+      subscription.offer(new Message(topic, origin, generation, sequence, record), each)
   }
 
   /** Gives a message of this node to its own subscriptions. */
@@ -287,10 +312,16 @@ export class Subscriptions {
     await Promise.all([...this.#all].map((subscription) => subscription.unsubscribe()))
   }
 
+  #forgetMatches(): void {
+    this.#matches = new Map()
+    this.#lastTopic = ''
+    this.#lastFound = []
+  }
+
   #remove(subscription: Subscription): void {
     this.#all.delete(subscription)
     this.#tree.delete(subscription.pattern, subscription)
-    this.#matches = new Map()
+    this.#forgetMatches()
     this.#options.changed().catch(() => {})
   }
 

@@ -16,7 +16,7 @@ import {
   writeTails,
 } from '../protocol/control-frames.ts'
 import type { TopicLast } from '../protocol/feed-batch.ts'
-import { Link, readControlBatch, Route } from '../transport/link.ts'
+import { Link, Route, readControlBatch } from '../transport/link.ts'
 import type { Transport } from '../transport/transport.ts'
 import { Liveness } from './liveness.ts'
 import { Peer, type PeerInfo } from './peer.ts'
@@ -219,7 +219,10 @@ export class Roster {
       if (missing.length === 0 || this.#closed) return
       if (clock.now() >= until) {
         const names = missing.map((peer) => peer.label).join(', ')
-        throw new SkeinError('WAIT_TIMEOUT', `what this node responds to was not confirmed within ${KNOWN_TIMEOUT_MS} ms by ${names}`)
+        throw new SkeinError(
+          'WAIT_TIMEOUT',
+          `what this node responds to was not confirmed within ${KNOWN_TIMEOUT_MS} ms by ${names}`,
+        )
       }
       await this.change(until - clock.now())
     }
@@ -253,11 +256,25 @@ export class Roster {
   #self(number: number, extra: Partial<Hello> = {}): Hello {
     const { mesh, id, boot, name, interest } = this.#options
     const address = this.#address
-    return { mesh, id, boot, name, number, address, interest: interest(), token: '', taken: 0, known: 0, unreachable: '', ...extra }
+    return {
+      mesh,
+      id,
+      boot,
+      name,
+      number,
+      address,
+      interest: interest(),
+      token: '',
+      taken: 0,
+      known: 0,
+      unreachable: '',
+      ...extra,
+    }
   }
 
   #dial(sighting: Sighting): void {
-    if (this.#candidates.has(sighting.endpoint) || this.#peers.size + this.#candidates.size >= MAX_PEERS) return
+    if (this.#candidates.has(sighting.endpoint) || this.#peers.size + this.#candidates.size >= MAX_PEERS)
+      return
     const { transport, clock, queueBytes, fault } = this.#options
     const link = new Link({
       transport,
@@ -344,12 +361,20 @@ export class Roster {
       if (!peer.isUp) this.#up(peer)
     } else if (peer.link === undefined && !this.#isSought(hello)) {
       const { host, control } = hello.address!
-      this.#dial({ id: hello.id, boot: hello.boot, name: hello.name, endpoint: endpointOf(host, control), source: 'hello' })
+      this.#dial({
+        id: hello.id,
+        boot: hello.boot,
+        name: hello.name,
+        endpoint: endpointOf(host, control),
+        source: 'hello',
+      })
     }
   }
 
   #isSought(hello: Hello): boolean {
-    return [...this.#candidates.values()].some(({ sighting }) => sighting.id === hello.id && sighting.boot === hello.boot)
+    return [...this.#candidates.values()].some(
+      ({ sighting }) => sighting.id === hello.id && sighting.boot === hello.boot,
+    )
   }
 
   #sendWelcome(peer: Peer, number: number): void {
@@ -377,7 +402,12 @@ export class Roster {
       this.#dropCandidate(link)
       return
     }
-    if (known !== undefined && known.boot !== hello.boot && known.isUp && (await this.#challenge(known, hello.boot))) {
+    if (
+      known !== undefined &&
+      known.boot !== hello.boot &&
+      known.isUp &&
+      (await this.#challenge(known, hello.boot))
+    ) {
       this.#dropCandidate(link)
       this.#options.warning(clash(hello))
       return
@@ -406,7 +436,10 @@ export class Roster {
     if (hello.unreachable !== '' && peer.reason !== hello.unreachable) {
       peer.reason = hello.unreachable
       this.#options.warning(
-        new SkeinError('PEER_UNKNOWN', `peer ${peer.label} cannot dial this node back: ${hello.unreachable}; open that port, or set 'advertise'`),
+        new SkeinError(
+          'PEER_UNKNOWN',
+          `peer ${peer.label} cannot dial this node back: ${hello.unreachable}; open that port, or set 'advertise'`,
+        ),
       )
     }
   }
@@ -417,7 +450,13 @@ export class Roster {
     if (peer === undefined) return
     this.#down(peer, `another node answers at ${link.endpoint}`)
     if (hello.mesh === this.#options.mesh) {
-      this.#dial({ id: hello.id, boot: hello.boot, name: hello.name, endpoint: link.endpoint, source: 'hello' })
+      this.#dial({
+        id: hello.id,
+        boot: hello.boot,
+        name: hello.name,
+        endpoint: link.endpoint,
+        source: 'hello',
+      })
     }
   }
 
@@ -494,7 +533,10 @@ export class Roster {
       peer.reason = reason
       this.#sendWelcome(peer, peer.route!.lane.helloNumber)
       this.#options.warning(
-        new SkeinError('PEER_UNKNOWN', `peer ${peer.label} reaches this node but cannot be dialled back: ${reason}; open that port there, or set its 'advertise'`),
+        new SkeinError(
+          'PEER_UNKNOWN',
+          `peer ${peer.label} reaches this node but cannot be dialled back: ${reason}; open that port there, or set its 'advertise'`,
+        ),
       )
     }
     this.#redial(peer)

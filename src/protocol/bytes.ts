@@ -137,7 +137,8 @@ export class Reader {
   /** Steps over `bytes` and answers where they begin. */
   skip(bytes: number): number {
     const at = this.at
-    if (bytes > this.end - at) throw new SkeinError('MALFORMED', `a frame ends ${bytes - this.left} bytes too early`)
+    if (bytes > this.end - at)
+      throw new SkeinError('MALFORMED', `a frame ends ${bytes - this.left} bytes too early`)
     this.at = at + bytes
     return at
   }

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { Packr, Unpackr } from 'msgpackr'
 import { SkeinError } from '../errors.ts'
+import type { Frame } from './frame.ts'
 import { MAX_DEPTH, MAX_NODES, prescan } from './prescan.ts'
 
 /** How the bytes of a payload are to be read. */
@@ -75,44 +76,51 @@ export const pack = (value: unknown): Uint8Array => {
 }
 
 /**
- * The value of msgpack from outside. Binary inside it is copied, so nothing keeps the received frame alive.
+ * The value of msgpack from outside, which stands from `start` to `end`. Binary inside it is copied, so nothing keeps
+ * the received frame alive.
  *
  * @throws SkeinError MALFORMED
  */
-export const unpack = (bytes: Uint8Array): unknown => {
-  const marked = prescan(bytes)
+export const unpack = (bytes: Uint8Array, start = 0, end: number = bytes.length): unknown => {
+  const marked = prescan(bytes, start, end)
   const buffer = asBuffer(bytes)
   try {
-    return marked === 0 ? copyingUnpackr.unpack(buffer) : unpackMarked(buffer)
+    if (marked > 0) return unpackMarked(buffer.subarray(start, end))
+    RANGE.start = start
+    RANGE.end = end
+    return copyingUnpackr.unpack(buffer, RANGE)
   } catch (cause) {
     // No cause: the decoder's message may carry the decoded value.
     const kind = cause instanceof Error ? cause.name : typeof cause
     throw new SkeinError(
       'MALFORMED',
-      `decoding a msgpack value of ${bytes.length} bytes failed (${kind}); it was dropped, look at what its sender runs`,
+      `decoding a msgpack value of ${end - start} bytes failed (${kind}); it was dropped, look at what its sender runs`,
     )
   }
 }
 
+// The decoder keeps a DataView with each buffer it reads: reading in place makes one for each frame, not each value.
+const RANGE = { start: 0, end: 0 }
+
 /**
- * The value of a received payload, of which nothing refers to `bytes` any more.
+ * The value of a received payload, of which nothing refers to its frame any more.
  *
  * @throws SkeinError MALFORMED
  */
-export const decodeContent = (type: number, bytes: Uint8Array): unknown => {
+export const decodeContent = (type: number, frame: Frame, start: number, end: number): unknown => {
   switch (type) {
     case CONTENT.none:
       return undefined
     case CONTENT.msgpack:
-      return unpack(bytes)
+      return unpack(frame.bytes, start, end)
     case CONTENT.bytes:
-      return Buffer.from(bytes)
+      return frame.copy(start, end)
     case CONTENT.text:
-      return textOf(bytes)
+      return textOf(frame.bytes, start, end)
     default:
       throw new SkeinError(
         'MALFORMED',
-        `decoding a payload of ${bytes.length} bytes failed: its content type ${type} is unknown; ` +
+        `decoding a payload of ${end - start} bytes failed: its content type ${type} is unknown; ` +
           'it was dropped, its sender may run a newer version',
       )
   }
@@ -121,13 +129,13 @@ export const decodeContent = (type: number, bytes: Uint8Array): unknown => {
 const asBuffer = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
-const textOf = (bytes: Uint8Array): string => {
-  const text = asBuffer(bytes).toString('utf8')
+const textOf = (bytes: Buffer, start: number, end: number): string => {
+  const text = bytes.toString('utf8', start, end)
   // A U+FFFD was either sent, or stands for bytes that are not UTF-8.
-  if (!text.includes('\uFFFD') || isUtf8(bytes)) return text
+  if (!text.includes('\uFFFD') || isUtf8(bytes.subarray(start, end))) return text
   throw new SkeinError(
     'MALFORMED',
-    `decoding a text of ${bytes.length} bytes failed: it is not UTF-8; it was dropped, look at what its sender runs`,
+    `decoding a text of ${end - start} bytes failed: it is not UTF-8; it was dropped, look at what its sender runs`,
   )
 }
 
@@ -137,7 +145,7 @@ const textOf = (bytes: Uint8Array): string => {
  */
 const unpackMarked = (bytes: Buffer): unknown => {
   const marks: number[] = []
-  prescan(bytes, marks)
+  prescan(bytes, 0, bytes.length, marks)
   const copy = Buffer.from(bytes)
   const starts = new Set<number>()
   for (const at of marks) {

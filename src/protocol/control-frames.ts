@@ -67,7 +67,8 @@ export interface Hello {
 const MAX_PATTERNS = 65_536
 const MAX_NAME_BYTES = 255
 
-export const writeHello = (writer: Writer, hello: Hello): void => writer.bytes(pack({ version: VERSION, ...hello }))
+export const writeHello = (writer: Writer, hello: Hello): void =>
+  writer.bytes(pack({ version: VERSION, ...hello }))
 
 /** Reads and checks a hello; unknown fields are ignored, so that later versions may add some. */
 export const readHello = (body: Buffer): Hello => {
@@ -75,7 +76,8 @@ export const readHello = (body: Buffer): Hello => {
   if (typeof fields !== 'object' || fields === null) throw malformed('hello')
   const { mesh, id, boot, name, number, token, taken, known, unreachable } = fields
   if (!isText(mesh) || !isText(name) || !isId(id) || !isId(boot) || !isCount(number)) throw malformed('hello')
-  if (!isText(token) || !isCount(taken) || !isCount(known) || typeof unreachable !== 'string') throw malformed('hello')
+  if (!isText(token) || !isCount(taken) || !isCount(known) || typeof unreachable !== 'string')
+    throw malformed('hello')
   return {
     mesh,
     id,
@@ -97,7 +99,8 @@ export const readInterest = (body: Buffer): Interest => readInterestFields(unpac
 
 const readInterestFields = (value: unknown): Interest => {
   const { revision, patterns, responders } = (value ?? {}) as Record<string, unknown>
-  if (!isCount(revision) || !Array.isArray(patterns) || !Array.isArray(responders)) throw malformed('interest')
+  if (!isCount(revision) || !Array.isArray(patterns) || !Array.isArray(responders))
+    throw malformed('interest')
   if (patterns.length + responders.length > MAX_PATTERNS) throw malformed('interest')
   return { revision, patterns: patterns.map(validatePattern), responders: responders.map(validateTopic) }
 }
@@ -124,7 +127,8 @@ export const readTails = (reader: Reader): TopicLast[] => {
   return tails
 }
 
-const malformed = (what: string): SkeinError => new SkeinError('MALFORMED', `a ${what} has fields that cannot be`)
+const malformed = (what: string): SkeinError =>
+  new SkeinError('MALFORMED', `a ${what} has fields that cannot be`)
 
 const isText = (value: unknown): value is string =>
   typeof value === 'string' && value.length <= MAX_NAME_BYTES && Buffer.byteLength(value) <= MAX_NAME_BYTES

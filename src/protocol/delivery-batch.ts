@@ -1,4 +1,5 @@
 import { putU32, type Reader, type Writer } from './bytes.ts'
+import type { Frame } from './frame.ts'
 import { ID_BYTES, KIND, readPrefix, writePrefix } from './header.ts'
 import { type Received, readRecord } from './record.ts'
 
@@ -39,8 +40,8 @@ export const readDeliveryHeader = (reader: Reader): DeliveryHeader => {
   return { token, boot, number: reader.u48(), count: reader.u32() }
 }
 
-export const readDelivery = (reader: Reader, alone?: Buffer): Delivery => {
+export const readDelivery = (reader: Reader, frame: Frame, alone?: Frame): Delivery => {
   const sequence = reader.u48()
   const topic = reader.text8()
-  return { sequence, topic, record: readRecord(reader, alone) }
+  return { sequence, topic, record: readRecord(reader, frame, alone) }
 }

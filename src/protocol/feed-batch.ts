@@ -81,7 +81,12 @@ export const readBarrierKey = (key: Buffer): Barrier | undefined =>
     : undefined
 
 /** One topic in the answer to a barrier: its frame, generation and last sequence. */
-export const writeTopicLast = (writer: Writer, topicFrame: Buffer, generation: number, last: number): void => {
+export const writeTopicLast = (
+  writer: Writer,
+  topicFrame: Buffer,
+  generation: number,
+  last: number,
+): void => {
   const bytes = topicFrame.length - 1
   writer.reserve(2 + bytes + 10)
   writer.at = putU16(writer.buffer, writer.at, bytes)

@@ -15,7 +15,8 @@ export const ID_BYTES = 16
 /** A node id or a boot: 128 random bits, as 32 hex digits outside the wire. */
 export const newId = (): string => randomBytes(ID_BYTES).toString('hex')
 
-export const isId = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{32}$/.test(value)
+export const isId = (value: unknown): value is string =>
+  typeof value === 'string' && /^[0-9a-f]{32}$/.test(value)
 
 export const writePrefix = (writer: Writer, kind: Kind): void => {
   writer.u8(MAGIC_0)
@@ -27,7 +28,10 @@ export const writePrefix = (writer: Writer, kind: Kind): void => {
 /** Steps over magic, version and kind; anything else than the expected kind in our version is refused. */
 export const readPrefix = (reader: Reader, ...expected: Kind[]): Kind => {
   if (reader.u8() !== MAGIC_0 || reader.u8() !== MAGIC_1) {
-    throw new SkeinError('MALFORMED', 'a batch does not begin as a skein batch; something else dials this port')
+    throw new SkeinError(
+      'MALFORMED',
+      'a batch does not begin as a skein batch; something else dials this port',
+    )
   }
   const version = reader.u8()
   if (version !== VERSION) {
@@ -37,6 +41,7 @@ export const readPrefix = (reader: Reader, ...expected: Kind[]): Kind => {
     )
   }
   const kind = reader.u8() as Kind
-  if (!expected.includes(kind)) throw new SkeinError('MALFORMED', `a batch of kind ${kind} came on another road`)
+  if (!expected.includes(kind))
+    throw new SkeinError('MALFORMED', `a batch of kind ${kind} came on another road`)
   return kind
 }

@@ -1,5 +1,6 @@
 import { SkeinError } from '../errors.ts'
 import { assertText, CONTENT, contentTypeOf, decodeContent, pack } from './codec.ts'
+import { Frame } from './frame.ts'
 import { encodeHeaders, type Headers, type Payload, type Received } from './record.ts'
 
 /** Longer texts are turned to bytes at once, so that their size is known and not estimated. */
@@ -44,7 +45,9 @@ const NOTHING = new Uint8Array(0)
 /** The payload as its own node would receive it: local handlers get a copy, as remote ones do. */
 export const receivedLocally = (payload: Payload): Received => {
   const { content, headers, body } = payload
-  return { content, ack: false, headers, body: typeof body === 'string' ? Buffer.from(body) : Buffer.from(body) }
+  const bytes = typeof body === 'string' ? Buffer.from(body) : Buffer.from(body)
+  return { content, ack: false, headers, frame: new Frame(bytes), start: 0, end: bytes.length }
 }
 
-export const decodeReceived = (record: Received): unknown => decodeContent(record.content, record.body)
+export const decodeReceived = ({ content, frame, start, end }: Received): unknown =>
+  decodeContent(content, frame, start, end)

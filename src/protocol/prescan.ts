@@ -14,7 +14,7 @@ const DATE_LIMIT_SECONDS = 8.64e12
 const OUTER = new Int32Array(MAX_DEPTH)
 
 /**
- * Walks one msgpack value without building it, and refuses what the decoder must never see: a value cut short or
+ * Walks the msgpack value that stands from `start` to `end`, without building it, and refuses what the decoder must never see: a value cut short or
  * followed by more, sizes that were claimed but not sent, nesting beyond `MAX_DEPTH`, more than `MAX_NODES` nodes,
  * every extension but the timestamp (the decoder would make records, regular expressions and pointers of them),
  * keys that are neither strings nor integers, and the key `__proto__`. Bytes in strings that are not UTF-8 pass.
@@ -23,9 +23,13 @@ const OUTER = new Int32Array(MAX_DEPTH)
  * @returns how many such strings there are
  * @throws SkeinError MALFORMED
  */
-export const prescan = (bytes: Uint8Array, marks?: number[]): number => {
-  const end = bytes.length
-  let at = 0
+export const prescan = (
+  bytes: Uint8Array,
+  start = 0,
+  end: number = bytes.length,
+  marks?: number[],
+): number => {
+  let at = start
   let depth = 0
   let left = 1
   let inMap = false

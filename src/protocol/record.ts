@@ -1,5 +1,6 @@
 import { SkeinError } from '../errors.ts'
 import { Reader, type Writer } from './bytes.ts'
+import type { Frame } from './frame.ts'
 
 /** Headers of a message: short texts that travel beside the value, for routing and tracing by users. */
 export type Headers = Readonly<Record<string, string>>
@@ -21,12 +22,14 @@ export interface Payload {
   readonly sizeBytes: number
 }
 
-/** A received payload: views into the frame it came in. */
+/** A received payload, still in the frame it came in. */
 export interface Received {
   readonly content: number
   readonly ack: boolean
   readonly headers: Buffer | null
-  readonly body: Buffer
+  readonly frame: Frame
+  readonly start: number
+  readonly end: number
 }
 
 /** Checks and encodes headers once per message, however many peers it goes to. */
@@ -35,18 +38,27 @@ export const encodeHeaders = (headers: Headers | undefined): Buffer | null => {
   const entries = Object.entries(headers)
   if (entries.length === 0) return null
   if (entries.length > MAX_HEADERS) {
-    throw new SkeinError('OPTION_INVALID', `headers: ${entries.length} entries, at most ${MAX_HEADERS} fit in a message`)
+    throw new SkeinError(
+      'OPTION_INVALID',
+      `headers: ${entries.length} entries, at most ${MAX_HEADERS} fit in a message`,
+    )
   }
   const parts: Buffer[] = [Buffer.of(entries.length)]
   let bytes = 1
   for (const [name, value] of entries) {
     if (typeof value !== 'string') {
-      throw new SkeinError('OPTION_INVALID', `headers: '${name}' is a ${typeof value}; header values are strings`)
+      throw new SkeinError(
+        'OPTION_INVALID',
+        `headers: '${name}' is a ${typeof value}; header values are strings`,
+      )
     }
     const key = Buffer.from(name)
     const text = Buffer.from(value)
     if (key.length === 0 || key.length > 255) {
-      throw new SkeinError('OPTION_INVALID', `headers: the name '${name}' has ${key.length} bytes; 1 to 255 are allowed`)
+      throw new SkeinError(
+        'OPTION_INVALID',
+        `headers: the name '${name}' has ${key.length} bytes; 1 to 255 are allowed`,
+      )
     }
     bytes += 3 + key.length + text.length
     if (bytes > MAX_HEADERS_BYTES) {
@@ -93,10 +105,14 @@ export const writeRecordHead = (writer: Writer, payload: Payload, ack = false): 
   }
 }
 
-/** Reads one record; `alone` is the frame that holds the body of a record sent by itself. */
-export const readRecord = (reader: Reader, alone?: Buffer): Received => {
+/** Reads one record of a frame; `alone` is the frame that holds the body of a record sent by itself. */
+export const readRecord = (reader: Reader, frame: Frame, alone?: Frame): Received => {
   const flags = reader.u8()
-  const headers = (flags & HEADERS_FLAG) === 0 ? null : reader.bytes(reader.u16())
-  const body = alone ?? reader.bytes(reader.u32())
-  return { content: flags & CONTENT_MASK, ack: (flags & ACK_FLAG) !== 0, headers, body }
+  const headers = (flags & HEADERS_FLAG) === 0 ? null : Buffer.from(reader.bytes(reader.u16()))
+  const content = flags & CONTENT_MASK
+  const ack = (flags & ACK_FLAG) !== 0
+  if (alone !== undefined) return { content, ack, headers, frame: alone, start: 0, end: alone.bytes.length }
+  const length = reader.u32()
+  const start = reader.skip(length)
+  return { content, ack, headers, frame, start, end: start + length }
 }

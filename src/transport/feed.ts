@@ -1,7 +1,13 @@
 import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
 import { BATCH_BYTES, Writer } from '../protocol/bytes.ts'
-import { beginFeedBatch, FEED_HEADER_BYTES, readBarrierKey, sealFeedBatch, writeTopicLast } from '../protocol/feed-batch.ts'
+import {
+  beginFeedBatch,
+  FEED_HEADER_BYTES,
+  readBarrierKey,
+  sealFeedBatch,
+  writeTopicLast,
+} from '../protocol/feed-batch.ts'
 import { KIND } from '../protocol/header.ts'
 import { type Payload, writeRecord, writeRecordHead } from '../protocol/record.ts'
 import { matches, topicFrame } from '../protocol/topics.ts'
@@ -12,7 +18,10 @@ import type { Sent } from './transport.ts'
 
 /** A payload of this size travels in a frame of its own, uncopied. */
 const ALONE_BYTES = 32 * 1024
-/** After this much a publisher gives the event loop a turn; more when many topics share it, or each batch holds one message. */
+/** After this long a publisher gives the event loop a turn, or its timers would starve; the clock is read now and then. */
+const TURN_MS = 5
+const CLOCK_EVERY = 64
+/** … or after this much; more when many topics share it, or each batch would hold one message. */
 const TURN_BYTES = 8 * BATCH_BYTES
 const TURN_BYTES_MAX = 8 * TURN_BYTES
 const TURN_BYTES_PER_TOPIC = 1024
@@ -86,10 +95,10 @@ export class Feed {
   #sending = false
   #turnBytes = 0
   #turnWatched = false
+  #turnStartedAt = 0
   #room: Promise<void> = READY
   #reopen: (() => void) | undefined
   #changed: (() => void) | undefined
-  #strangerFull = false
   #closed = false
   #published = 0
   #refused = 0
@@ -122,7 +131,8 @@ export class Feed {
     }
     if (payload.sizeBytes >= ALONE_BYTES) this.#alone(topic, payload)
     else this.#append(topic, payload)
-    if (this.#turnBytes >= TURN_BYTES) this.#limitTurn()
+    if (!this.#turnWatched) this.#watchTurn()
+    else if (this.#turnBytes >= TURN_BYTES || this.#published % CLOCK_EVERY === 0) this.#limitTurn()
     return this.#room
   }
 
@@ -186,7 +196,9 @@ export class Feed {
   /** Ids of the peers that are confirmed to get messages of this topic. */
   subscribersOf(name: string): string[] {
     return [...this.#followers.values()]
-      .filter((follower) => isConfirmed(follower) && follower.patterns.some((pattern) => matches(pattern, name)))
+      .filter(
+        (follower) => isConfirmed(follower) && follower.patterns.some((pattern) => matches(pattern, name)),
+      )
       .map((follower) => follower.id)
   }
 
@@ -202,7 +214,9 @@ export class Feed {
     this.#flush()
     let asked = new Map<string, number>()
     while (clock.now() < until) {
-      const behind = [...this.#followers.values()].filter((follower) => follower.behind > 0 && isConfirmed(follower))
+      const behind = [...this.#followers.values()].filter(
+        (follower) => follower.behind > 0 && isConfirmed(follower),
+      )
       if (this.#sealed.length === 0 && !this.#sending && behind.length === 0) return
       for (const follower of behind) {
         if (asked.get(follower.id) === follower.last) continue
@@ -217,11 +231,21 @@ export class Feed {
   tails(id: string): { topic: string; generation: number; last: number }[] {
     const follower = this.#followers.get(id)
     if (follower === undefined) return []
-    const active = [...this.#topics.values()].filter((topic) => topic.stage !== -1 && follower.hears(topic.key))
+    const active = [...this.#topics.values()].filter(
+      (topic) => topic.stage !== -1 && follower.hears(topic.key),
+    )
     return active.map(({ name, generation, sequence }) => ({ topic: name, generation, last: sequence }))
   }
 
-  stats(): { published: number; refused: number; lossy: number; missed: number; batches: number; topics: number; queuedBytes: number } {
+  stats(): {
+    published: number
+    refused: number
+    lossy: number
+    missed: number
+    batches: number
+    topics: number
+    queuedBytes: number
+  } {
     let missed = 0
     for (const follower of this.#followers.values()) missed += follower.missed
     return {
@@ -289,7 +313,9 @@ export class Feed {
         break
       }
     }
-    topic.followers = [...this.#followers.values()].filter((follower) => follower.confirmed >= 0 && follower.hears(topic.key))
+    topic.followers = [...this.#followers.values()].filter(
+      (follower) => follower.confirmed >= 0 && follower.hears(topic.key),
+    )
   }
 
   #append(topic: Topic, payload: Payload): void {
@@ -350,21 +376,24 @@ export class Feed {
     void this.#pump()
   }
 
-  /** Closes the room until the turn of the event loop has ended and the lane has sent what it holds. */
-  #limitTurn(): void {
-    const topics = this.#open.length
-    if (this.#turnBytes < Math.min(TURN_BYTES_MAX, topics * TURN_BYTES_PER_TOPIC)) return
-    if (this.#reopen === undefined) {
-      this.#room = new Promise((resolve) => {
-        this.#reopen = resolve
-      })
-    }
-    if (this.#turnWatched) return
+  #watchTurn(): void {
+    const { clock } = this.#options
     this.#turnWatched = true
-    this.#options.clock.turn(() => {
+    this.#turnStartedAt = clock.now()
+    clock.turn(() => {
       this.#turnWatched = false
       this.#turnBytes = 0
       this.#giveRoom()
+    })
+  }
+
+  /** Closes the room, if this turn was long enough, until it has ended and the lane has sent what it holds. */
+  #limitTurn(): void {
+    const enough = Math.max(TURN_BYTES, Math.min(TURN_BYTES_MAX, this.#open.length * TURN_BYTES_PER_TOPIC))
+    if (this.#turnBytes < enough && this.#options.clock.now() - this.#turnStartedAt < TURN_MS) return
+    if (this.#reopen !== undefined) return
+    this.#room = new Promise((resolve) => {
+      this.#reopen = resolve
     })
   }
 
@@ -385,11 +414,13 @@ export class Feed {
       const queue = this.#sealed
       this.#sealed = []
       for (const sealed of queue) {
-        if (sealed.topic !== undefined && sealed.topic.followers.length > 0) await this.#untilRoom(sealed.topic)
+        if (sealed.topic !== undefined && sealed.topic.followers.length > 0)
+          await this.#untilRoom(sealed.topic)
         await this.#send(sealed)
         this.#sealedBytes -= sealed.bytes
         if (this.#closed) return
-        if (++batches % BATCHES_PER_TURN === 0) await new Promise<void>((resolve) => this.#options.clock.turn(resolve))
+        if (++batches % BATCHES_PER_TURN === 0)
+          await new Promise<void>((resolve) => this.#options.clock.turn(resolve))
       }
       this.#giveRoom()
     }
@@ -403,23 +434,18 @@ export class Feed {
     const { clock, patienceMs } = this.#options
     const startedAt = clock.now()
     this.#batches++
-    // Followers have room by their reports. What may still be full is a plain SUB socket: it is waited for, too,
-    // but once it has used up the patience it is only tried, until it has caught up.
-    for (;;) {
-      const sent = await this.#options.publish(sealed.frames, !dropping)
-      if (sent !== 'full') {
-        if (!dropping) this.#strangerFull = false
-        break
-      }
-      if (this.#strangerFull || clock.now() - startedAt >= patienceMs) {
-        this.#strangerFull = true
+    // Followers have room by their reports. What may still be full is a plain SUB socket: it is waited for, too, and
+    // once it has missed a message ZeroMQ passes it over until it has caught up.
+    while ((await this.#options.publish(sealed.frames, !dropping)) === 'full') {
+      if (clock.now() - startedAt >= patienceMs) {
         await this.#options.publish(sealed.frames, false)
+        this.#lossy += sealed.count
         break
       }
       await this.#change(1)
       if (this.#closed) return
     }
-    if (dropping || this.#strangerFull) this.#lossy += sealed.count
+    if (dropping) this.#lossy += sealed.count
     for (const follower of followers) follower.sent(sealed.number)
     if (sealed.topic !== undefined && sealed.count > 0) this.#beats.left(sealed.topic, startedAt)
   }
@@ -465,7 +491,13 @@ export class Feed {
       const batch = writer.take()
       sealFeedBatch(batch, this.#generation, ++this.#number, last ? 1 : 0, count)
       this.#sealedBytes += batch.length
-      this.#sealed.push({ frames: [barrier.key, batch], topic: undefined, number: this.#number, count: 0, bytes: batch.length })
+      this.#sealed.push({
+        frames: [barrier.key, batch],
+        topic: undefined,
+        number: this.#number,
+        count: 0,
+        bytes: batch.length,
+      })
       count = 0
     }
     beginFeedBatch(writer, this.#boot, KIND.barrier)

@@ -1,11 +1,19 @@
 import type { Clock } from '../clock.ts'
 import { isSkeinError, SkeinError } from '../errors.ts'
-import { Reader } from '../protocol/bytes.ts'
-import { BARRIER_BYTE, barrierKey, type FeedHeader, readFeedHeader, readTopicLast, type TopicLast } from '../protocol/feed-batch.ts'
+import { BATCH_BYTES, Reader } from '../protocol/bytes.ts'
+import {
+  BARRIER_BYTE,
+  barrierKey,
+  type FeedHeader,
+  readFeedHeader,
+  readTopicLast,
+  type TopicLast,
+} from '../protocol/feed-batch.ts'
 import { FilterSet } from '../protocol/filters.ts'
+import { Frame } from '../protocol/frame.ts'
 import { KIND } from '../protocol/header.ts'
 import { type Received, readRecord } from '../protocol/record.ts'
-import { REPORT_BATCHES, REPORT_BYTES } from './follower.ts'
+import { REPORT_BATCHES, REPORT_BYTES, REPORT_MS } from './follower.ts'
 import type { DialEvents, FeedDial } from './transport.ts'
 
 const BARRIER_RETRY_MS = 250
@@ -69,6 +77,7 @@ export class Follow {
   #unreportedBatches = 0
   #unreportedBytes = 0
   #wanted = 0
+  #reportedAt = 0
   #lastFrame: Buffer = Buffer.alloc(0)
   #lastTopic = ''
   #closed = false
@@ -172,11 +181,17 @@ export class Follow {
     this.#unreportedBytes += batch.length + (alone?.length ?? 0)
     if (header.kind === KIND.barrier) this.#answered(frame, reader, header)
     else if (frame[0] !== BARRIER_BYTE) this.#records(this.#topicOf(frame), reader, header, alone)
-    const asked = this.#wanted > 0 && this.#number >= this.#wanted
-    if (asked || this.#unreportedBatches >= REPORT_BATCHES || this.#unreportedBytes >= REPORT_BYTES) this.#report()
+    if (this.#isReportDue()) this.#report()
+  }
+
+  #isReportDue(): boolean {
+    if (this.#unreportedBatches >= REPORT_BATCHES || this.#unreportedBytes >= REPORT_BYTES) return true
+    if (this.#wanted > 0 && this.#number >= this.#wanted) return true
+    return this.#unreportedBytes >= BATCH_BYTES && this.#options.clock.now() - this.#reportedAt >= REPORT_MS
   }
 
   #report(): void {
+    this.#reportedAt = this.#options.clock.now()
     this.#wanted = 0
     this.#unreportedBatches = 0
     this.#unreportedBytes = 0
@@ -200,10 +215,12 @@ export class Follow {
     const seen = state.expected - first
     if (seen >= count && count > 0) return
     state.expected = first + count
+    const frame = new Frame(reader.buffer)
+    const body = alone === undefined ? undefined : new Frame(alone, true)
     for (let i = 0; i < count; i++) {
       let record: Received
       try {
-        record = readRecord(reader, alone)
+        record = readRecord(reader, frame, body)
       } catch (error) {
         this.#miss(topic, count - i, 'malformed')
         throw error

@@ -6,9 +6,13 @@ import { FilterSet } from '../protocol/filters.ts'
  */
 export const WINDOW_BATCHES = 32
 /** A subscriber reports this often, so that a window's rest unreported is not mistaken for being slow. */
-export const REPORT_BATCHES = 4
-export const REPORT_BYTES = 256 * 1024
+export const REPORT_BATCHES = 8
+export const REPORT_BYTES = 512 * 1024
+/** … or when reading these took long, so that a steady slow reader is not mistaken for a stuck one. */
+export const REPORT_MS = 5
 
+/** A busy machine takes a process off its core for longer than 20 ms: where only the publisher waits, that is no fault. */
+const ALONE_PATIENCE = 10
 const CAUGHT_UP_BATCHES = WINDOW_BATCHES / 4
 
 /**
@@ -86,8 +90,9 @@ export class Follower {
   }
 
   /**
-   * Full, and a batch waits for it: is it time to go on without it? Either it has read nothing for `patienceMs`, or
-   * it alone has held up others, who had nothing left to read, for that long and most of the time.
+   * Full, and a batch waits for it: is it time to go on without it? Either it has read nothing for `patienceMs` (for
+   * longer while nobody else waits), or it alone has held up others, who had nothing left to read, for that long and
+   * most of the time.
    */
   judge(now: number, elapsedMs: number, othersHungry: boolean, patienceMs: number): void {
     if (this.#fullSince === 0) {
@@ -96,7 +101,7 @@ export class Follower {
       return
     }
     if (othersHungry) this.#heldMs += elapsedMs
-    const stuck = now - this.#progressAt >= patienceMs
+    const stuck = now - this.#progressAt >= (othersHungry ? patienceMs : ALONE_PATIENCE * patienceMs)
     const holdsUp = this.#heldMs >= patienceMs && this.#heldMs >= 0.75 * (now - this.#fullSince)
     if (stuck || holdsUp) this.dropping = true
   }

@@ -15,7 +15,11 @@ const ROUTE_AGAIN_MS = 2
 export type TakeFrame = (type: number, reader: Reader) => void
 
 /** Reads a control batch; `accept` decides by the hello number whether its frames are still valid. */
-export const readControlBatch = (batch: Buffer, accept: (helloNumber: number) => boolean, take: TakeFrame): void => {
+export const readControlBatch = (
+  batch: Buffer,
+  accept: (helloNumber: number) => boolean,
+  take: TakeFrame,
+): void => {
   const reader = new Reader(batch)
   readPrefix(reader, KIND.control)
   if (!accept(reader.u32())) return
@@ -119,7 +123,8 @@ export class Link {
 
   #take(frames: Buffer[]): void {
     if (this.#closed) return
-    if (frames.length !== 1) throw new SkeinError('MALFORMED', `an answer of ${frames.length} frames came from ${this.endpoint}`)
+    if (frames.length !== 1)
+      throw new SkeinError('MALFORMED', `an answer of ${frames.length} frames came from ${this.endpoint}`)
     readControlBatch(
       frames[0]!,
       (number) => number === this.#number || number === 0,
@@ -141,7 +146,8 @@ export class Route {
         for (;;) {
           const sent = await transport.answer(key, batch)
           if (sent === 'sent') return
-          if (sent === 'gone') throw new SkeinError('PEER_LOST', 'the connection that was to be answered is gone')
+          if (sent === 'gone')
+            throw new SkeinError('PEER_LOST', 'the connection that was to be answered is gone')
           await new Promise<void>((resolve) => clock.after(ROUTE_AGAIN_MS, resolve))
         }
       },

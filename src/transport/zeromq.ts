@@ -8,9 +8,8 @@ import type { Dial, DialEvents, FeedDial, Listener, Ports, Sent, Transport } fro
  */
 export const HIGH_WATER_BATCHES = 64
 
-/** A reader gives the event loop a turn after this much, or a flood would starve timers (G3). */
-const BYTES_PER_TURN = 512 * 1024
-const BATCHES_PER_TURN = 64
+/** A reader gives the event loop a turn after this long, or a flood would starve timers (G3). */
+const TURN_MS = 5
 
 export interface ZeromqOptions {
   /** Frames above this size make libzmq cut the connection; senders refuse such values long before. */
@@ -46,7 +45,8 @@ export class ZeromqTransport implements Transport {
       const route = id!.toString('latin1')
       if (frames.length === 1) on.control(route, frames[0]!)
       else if (frames.length > 1 && frames[0]!.length === 0) on.plain(route, frames.slice(1))
-      else on.fault(new SkeinError('MALFORMED', `a message of ${frames.length} frames came on the control road`))
+      else
+        on.fault(new SkeinError('MALFORMED', `a message of ${frames.length} frames came on the control road`))
     })
     void this.#read(xpub, on.fault, ([frame]) => {
       const mark = frame?.[0]
@@ -78,7 +78,7 @@ export class ZeromqTransport implements Transport {
     const xpub = this.#xpub
     if (xpub === undefined || xpub.closed) return 'gone'
     if (patient !== this.#patient) {
-      xpub.noDrop = patient
+      setQuietly(xpub, patient)
       this.#patient = patient
     }
     try {
@@ -157,10 +157,15 @@ export class ZeromqTransport implements Transport {
         tcpKeepaliveIdle: 15,
         tcpKeepaliveInterval: 5,
         tcpKeepaliveCount: 3,
-        ...(socket instanceof Push || socket instanceof Dealer || socket instanceof XPublisher || socket instanceof Router
+        ...(socket instanceof Push ||
+        socket instanceof Dealer ||
+        socket instanceof XPublisher ||
+        socket instanceof Router
           ? { sendHighWaterMark: HIGH_WATER_BATCHES }
           : {}),
-        ...(socket instanceof Push || socket instanceof XPublisher ? {} : { receiveHighWaterMark: HIGH_WATER_BATCHES }),
+        ...(socket instanceof Push || socket instanceof XPublisher
+          ? {}
+          : { receiveHighWaterMark: HIGH_WATER_BATCHES }),
         ...options,
       })
     } catch (error) {
@@ -177,8 +182,7 @@ export class ZeromqTransport implements Transport {
     fault: (error: unknown) => void,
     take: (frames: Buffer[]) => void,
   ): Promise<void> {
-    let bytes = 0
-    let batches = 0
+    let turnAt = performance.now()
     while (!socket.closed) {
       let frames: Buffer[]
       try {
@@ -192,13 +196,24 @@ export class ZeromqTransport implements Transport {
       } catch (error) {
         fault(error)
       }
-      for (const frame of frames) bytes += frame.length
-      if (bytes >= BYTES_PER_TURN || ++batches >= BATCHES_PER_TURN) {
-        bytes = 0
-        batches = 0
-        await new Promise<void>((resolve) => setImmediate(resolve))
-      }
+      if (performance.now() - turnAt < TURN_MS) continue
+      await new Promise<void>((resolve) => setImmediate(resolve))
+      turnAt = performance.now()
     }
+  }
+}
+
+/**
+ * zeromq.js warns on stderr that an option set after bind takes no effect before the next one. This one does at once
+ * (a test asserts it), and a library has nothing to print.
+ */
+const setQuietly = (xpub: XPublisher, noDrop: boolean): void => {
+  const emitWarning = process.emitWarning
+  process.emitWarning = () => {}
+  try {
+    xpub.noDrop = noDrop
+  } finally {
+    process.emitWarning = emitWarning
   }
 }
 

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeEach, describe, expect, test } from 'vitest'
-import { type Program, runSkein, type StartOptions, startSkein } from '../support/skein-cli.ts'
+import { beforeEach, describe, expect, test, vi } from 'vitest'
+import { isAlive, type Program, runSkein, type StartOptions, startSkein } from '../support/skein-cli.ts'
 
 let mesh = ''
 beforeEach(() => {
@@ -100,6 +100,34 @@ describe('cli pub and sub', () => {
     const sub = start(['sub', 'late', '--count', '1'])
     expect((await pub.ended).exitCode).toBe(0)
     expect(values((await sub.ended).lines)).toEqual([7])
+  })
+
+  test('pub - Ctrl-C ends it while it waits for a subscriber, or for stdin', async () => {
+    const waiting = start(['pub', 'late', '7', '--timeout', '1h'])
+    await startSub(['lines', '--name', 'reader'])
+    const reading = start(['pub', 'lines'], { open: true })
+    reading.process.stdin?.write('1\n')
+    const watch = start(['peers', '--watch'])
+    await watch.prints('reader')
+    for (const pub of [waiting, reading]) {
+      pub.kill('SIGINT')
+      expect((await pub.ended).exitCode).toBe(130)
+    }
+  })
+
+  test('pub - a line that is too large is said, the others arrive: 7', async () => {
+    const sub = await startSub(['lines', '--count', '2'])
+    const input = `1\n${'x'.repeat(17 * 2 ** 20)}\n3\n`
+    const pub = await run(['pub', 'lines'], { input })
+    expect(pub.exitCode).toBe(7)
+    expect(pub.stderr).toContain('1 of 3 messages failed')
+    expect(values((await sub.ended).lines)).toEqual([1, 3])
+  })
+
+  test('pub - a negative number is a payload, not an option', async () => {
+    const sub = await startSub(['t', '--count', '1'])
+    expect((await run(['pub', 't', '-5'])).exitCode).toBe(0)
+    expect(values((await sub.ended).lines)).toEqual([-5])
   })
 
   test('sub - text on demand: one line a message, the topic and the value', async () => {
@@ -230,7 +258,7 @@ describe('cli request and respond', () => {
     await startRespond(['count', '--exec', 'echo 4'])
     const both = await run(['request', 'count', '--many'])
     expect(both.exitCode).toBe(0)
-    expect(values(both.lines).sort()).toEqual([3, 4])
+    expect(new Set(values(both.lines))).toEqual(new Set([3, 4]))
     expect((await run(['request', 'count', '--many', '--max', '1'])).lines).toHaveLength(1)
     await startRespond(['count', '--exec', 'exit 1'])
     const some = await run(['request', 'count', '--many'])
@@ -248,10 +276,39 @@ describe('cli request and respond', () => {
     await startRespond([
       'env',
       '--exec',
-      'echo "$SKEIN_TOPIC $SKEIN_MESH $SKEIN_HEADER_TRACE_ID ${#SKEIN_FROM}"',
+      'echo "$SKEIN_TOPIC $SKEIN_MESH $SKEIN_HEADER_TRACE_ID"; printf %s "$SKEIN_FROM" | wc -c',
     ])
     const { stdout } = await run(['request', 'env', '-H', 'trace-id=42'])
-    expect(stdout).toBe(`"env ${mesh} 42 32"\n`)
+    expect(stdout).toBe(`"env ${mesh} 42\\n32"\n`)
+  })
+
+  test('respond - Ctrl-C lets what is under way be answered', async () => {
+    const responder = await startRespond(['slow', '--exec', 'echo began >&2; sleep 0.5; echo done'])
+    const request = start(['request', 'slow'])
+    await responder.prints('began')
+    responder.kill('SIGINT')
+    expect(await request.ended).toMatchObject({ exitCode: 0, stdout: '"done"\n' })
+    expect((await responder.ended).exitCode).toBe(130)
+  })
+
+  test('respond - a second Ctrl-C leaves at once, and takes the command with it', async () => {
+    const responder = await startRespond(['slow', '--exec', 'echo pid $$ >&2; exec sleep 30'])
+    start(['request', 'slow', '--timeout', '30s'])
+    await responder.prints(/pid \d+/)
+    const pid = Number(/pid (\d+)/.exec(responder.stderr)?.[1])
+    responder.kill('SIGINT')
+    await responder.prints('press Ctrl-C again')
+    responder.kill('SIGINT')
+    expect((await responder.ended).exitCode).toBe(130)
+    await vi.waitFor(() => expect(isAlive(pid)).toBe(false))
+  })
+
+  test('respond - --exec runs as many at a time as it is told to', async () => {
+    await startRespond(['slow', '--exec', 'sleep 0.5; echo 1', '--concurrency', '1'])
+    const [first, second] = [start(['request', 'slow']), start(['request', 'slow'])]
+    const ended = await Promise.all([first.ended, second.ended])
+    expect(ended.map(({ exitCode }) => exitCode)).toEqual([0, 0])
+    expect(Math.max(...ended.map(({ durationMs }) => durationMs))).toBeGreaterThan(1000)
   })
 
   test('respond - --count ends it after so many, and the last answer still arrives', async () => {

@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import { runSkein, startSkein } from '../support/skein-cli.ts'
+import { expect, test, vi } from 'vitest'
+import { isAlive, runSkein, startSkein } from '../support/skein-cli.ts'
 
 test('demo - every step happens, it ends by itself within 20 s, and exits 0', async () => {
   const ended = await runSkein(['demo'])
@@ -8,15 +8,6 @@ test('demo - every step happens, it ends by itself within 20 s, and exits 0', as
   expect(ended.durationMs).toBeLessThan(20_000)
   expect(ended.lines.filter((line) => /^\d\. /.test(line))).toHaveLength(6)
 })
-
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
 
 test('demo - Ctrl-C takes its processes with it', async () => {
   const demo = startSkein(['demo'])
@@ -27,5 +18,5 @@ test('demo - Ctrl-C takes its processes with it', async () => {
   expect(started.every(isAlive)).toBe(true)
   demo.kill('SIGINT')
   expect((await demo.ended).exitCode).toBe(130)
-  expect(started.some(isAlive)).toBe(false)
+  await vi.waitFor(() => expect(started.filter(isAlive)).toEqual([]))
 })

@@ -1,17 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test, vi } from 'vitest'
 import { type CommandFailed, execute } from '../../src/cli/exec.ts'
+import { isAlive } from '../support/skein-cli.ts'
 
 const never = (): AbortSignal => new AbortController().signal
-
-const isAlive = (pid: number): boolean => {
-  try {
-    // A zombie is dead: it only waits for its parent to look.
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
-  }
-}
 
 describe('cli exec', () => {
   test('exec - a command reads the payload and its environment, and what it prints is the answer', async () => {

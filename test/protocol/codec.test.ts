@@ -2,7 +2,17 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { SkeinError } from '../../src/errors.ts'
 import { assertText, CONTENT, contentTypeOf, decodeContent, pack, unpack } from '../../src/protocol/codec.ts'
+import { Frame } from '../../src/protocol/frame.ts'
 import { MAX_DEPTH, MAX_NODES } from '../../src/protocol/prescan.ts'
+
+/** The value of bytes that are a frame by themselves. */
+const decode = (type: number, bytes: Uint8Array): unknown =>
+  decodeContent(
+    type,
+    new Frame(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)),
+    0,
+    bytes.length,
+  )
 
 const errorOf = (act: () => unknown): SkeinError => {
   try {
@@ -293,7 +303,7 @@ test.each([
   const frame = Buffer.from(new ArrayBuffer(packed.length + 8), 8)
   frame.set(packed)
   const decoded = unpack(frame) as { small: Buffer; text: string }
-  const bytes = decodeContent(CONTENT.bytes, frame) as Buffer
+  const bytes = decode(CONTENT.bytes, frame) as Buffer
   frame.fill(0)
   expect(decoded).toStrictEqual(value)
   expect(decoded.small.buffer.byteLength).toBeLessThan(64 * 1024)
@@ -311,24 +321,24 @@ test('codec - the content type says how a value travels', () => {
 })
 
 test('codec - each content type is decoded as what it says', () => {
-  expect(decodeContent(CONTENT.none, new Uint8Array())).toBeUndefined()
-  expect(decodeContent(CONTENT.msgpack, pack({ a: 1 }))).toEqual({ a: 1 })
-  expect(decodeContent(CONTENT.bytes, Uint8Array.of(1, 2))).toEqual(Buffer.from([1, 2]))
+  expect(decode(CONTENT.none, new Uint8Array())).toBeUndefined()
+  expect(decode(CONTENT.msgpack, pack({ a: 1 }))).toEqual({ a: 1 })
+  expect(decode(CONTENT.bytes, Uint8Array.of(1, 2))).toEqual(Buffer.from([1, 2]))
   for (const sent of ['', 'abc', 'über 語 👩‍🚀', '\ufffd', '\ufeffabc', 'x'.repeat(100_000)]) {
-    expect(decodeContent(CONTENT.text, Buffer.from(sent))).toBe(sent)
-    expect(decodeContent(CONTENT.text, new TextEncoder().encode(sent))).toBe(sent)
+    expect(decode(CONTENT.text, Buffer.from(sent))).toBe(sent)
+    expect(decode(CONTENT.text, new TextEncoder().encode(sent))).toBe(sent)
   }
 })
 
 test.each([[[0xff]], [[0xed, 0xa0, 0x80]], [[0x61, 0xc3]], [[0xef, 0xbf, 0xbd, 0xc0, 0x80]]])(
   'codec - the bytes %j are not a text',
   (bytes) => {
-    expect(errorOf(() => decodeContent(CONTENT.text, Uint8Array.from(bytes))).code).toBe('MALFORMED')
+    expect(errorOf(() => decode(CONTENT.text, Uint8Array.from(bytes))).code).toBe('MALFORMED')
   },
 )
 
 test.each([4, 255, -1, Number.NaN])('codec - the content type %d is refused', (type) => {
-  expect(errorOf(() => decodeContent(type, Buffer.from('a'))).code).toBe('MALFORMED')
+  expect(errorOf(() => decode(type, Buffer.from('a'))).code).toBe('MALFORMED')
 })
 
 test('codec - a text with half of a surrogate pair is refused', () => {

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterEach } from 'vitest'
 
@@ -123,3 +124,17 @@ export const startSkein = (args: readonly string[], options?: StartOptions): Pro
 
 export const runSkein = (args: readonly string[], options?: StartOptions): Promise<Ended> =>
   startSkein(args, options).ended
+
+export const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+  } catch {
+    return false
+  }
+  try {
+    // A zombie is dead: it only waits for a parent that looks.
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return process.platform !== 'linux'
+  }
+}
