@@ -321,9 +321,9 @@ export class Node {
    * @example
    * node.respond('price.get', async ({ sku }, message) => prices.find(sku, { signal: message.signal }))
    */
-  // biome-ignore lint/suspicious/noExplicitAny: the handler's author knows what is asked, as with JSON.parse
   respond(
     name: string,
+    // biome-ignore lint/suspicious/noExplicitAny: the handler's author knows what is asked, as with JSON.parse
     handler: (query: any, message: Message) => unknown,
     options: RespondOptions = {},
   ): Responder {
