@@ -29,7 +29,9 @@ const DOORS: Readonly<Record<string, RegExp>> = {
 const BANNED = /(^|\/)(utils?|helpers?|common|misc|shared|lib|types|constants)(\.ts$|\/)/
 
 const importsOf = (text: string): string[] =>
-  [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => match[1]!)
+  [...text.matchAll(/^(?:import|export|\}).*? from '([^']+)'|^import '([^']+)'|import\('([^']+)'\)/gm)].map(
+    (match) => (match[1] ?? match[2] ?? match[3])!,
+  )
 
 const layerOf = (file: string): number => LAYERS.findIndex((layer) => layer.test(file))
 const moduleOf = (file: string): string => file.split('/')[0]!
@@ -41,18 +43,22 @@ const faultsOf = (tree: ReadonlyMap<string, string>): string[] => {
   for (const [file, text] of tree) {
     if (layerOf(file) === -1) faults.push(`${file} stands on no layer`)
     if (BANNED.test(file)) faults.push(`${file} has a name that says nothing`)
-    if (file === 'index.ts' && /^(?!export |import |\s|\}|\/\/|$)/m.test(text)) faults.push('index.ts holds code')
+    if (file === 'index.ts' && /^(?!export |import |\s|\}|\/\/|$)/m.test(text))
+      faults.push('index.ts holds code')
     const targets: string[] = []
     for (const target of importsOf(text)) {
       if (!target.startsWith('.')) {
-        if (DOORS[target]?.test(file) === false) faults.push(`${file} imports ${target}`)
+        if (Object.hasOwn(DOORS, target) && !DOORS[target]!.test(file))
+          faults.push(`${file} imports ${target}`)
         continue
       }
       const to = relative('/', join('/', dirname(file), target))
       targets.push(to)
       if (layerOf(to) > layerOf(file)) faults.push(`${file} imports up: ${to}`)
-      if (layerOf(file) === 1 && layerOf(to) === 1 && moduleOf(file) !== moduleOf(to)) faults.push(`${file} sees ${to}`)
-      if (moduleOf(file) === 'cli' && moduleOf(to) !== 'cli' && to !== 'index.ts') faults.push(`${file} goes past index.ts: ${to}`)
+      if (layerOf(file) === 1 && layerOf(to) === 1 && moduleOf(file) !== moduleOf(to))
+        faults.push(`${file} sees ${to}`)
+      if (moduleOf(file) === 'cli' && moduleOf(to) !== 'cli' && to !== 'index.ts')
+        faults.push(`${file} goes past index.ts: ${to}`)
       if (to === 'node.ts' && file !== 'index.ts') faults.push(`${file} is handed the node`)
     }
     graph.set(file, targets)
@@ -102,7 +108,9 @@ describe('architecture', () => {
   })
 
   test('nobody outside the list is named as a runtime dependency', () => {
-    const manifest = JSON.parse(readFileSync(join(SRC, '../package.json'), 'utf8')) as { dependencies: object }
+    const manifest = JSON.parse(readFileSync(join(SRC, '../package.json'), 'utf8')) as {
+      dependencies: object
+    }
     expect(Object.keys(manifest.dependencies).every((name) => name in DOORS)).toBe(true)
   })
 })
