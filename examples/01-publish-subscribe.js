@@ -1,5 +1,3 @@
-// Terminal 1: node examples/01-publish-subscribe.js subscribe
-// Terminal 2: node examples/01-publish-subscribe.js publish
 import { createNode } from 'skein'
 
 const node = await createNode()
@@ -9,5 +7,4 @@ if (process.argv[2] === 'publish') {
   await node.close()
 } else {
   node.subscribe('sensors.>', (value, message) => console.log(message.topic, value))
-  process.once('SIGINT', () => void node.close())
 }
