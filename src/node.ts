@@ -25,6 +25,7 @@ import type { Source } from './discovery/discovery.ts'
 import { defaultRegistryDirectory, Registry } from './discovery/registry.ts'
 import { messageOf, SkeinError } from './errors.ts'
 import {
+  boolean,
   count,
   duration,
   type NodeOptions,
@@ -211,6 +212,7 @@ export class Node {
         this.#inbox.down(peer)
         if (!peer.visitor) this.#emit('peer-down', peer.info())
       },
+      gone: (peer) => this.#following.gone(peer),
       interested: (peer) => {
         this.#requests.changed()
         this.#feed.follow(peer.id, peer.interest.revision, peer.interest.patterns)
@@ -439,7 +441,12 @@ export class Node {
   /** Resolves when what was published has reached the subscribers that keep up, at the latest after closeTimeoutMs. */
   async drain(): Promise<void> {
     this.#assertOpen('drain')
-    await this.#feed.drain(this.#options.closeTimeoutMs)
+    await this.#drained()
+  }
+
+  async #drained(): Promise<void> {
+    const { closeTimeoutMs } = this.#options
+    await Promise.all([this.#feed.drain(closeTimeoutMs), this.#outbox.drain(closeTimeoutMs)])
   }
 
   /**
@@ -459,7 +466,7 @@ export class Node {
     const { closeTimeoutMs } = this.#options
     await this.#discovery?.close()
     this.#responders.close()
-    await this.#feed.drain(closeTimeoutMs)
+    await this.#drained()
     const unsettled = this.#requests.pending + this.#outbox.unsettled
     await this.#roster.leave((peer) => this.#feed.tails(peer.id), closeTimeoutMs)
     this.#requests.close()
@@ -641,6 +648,7 @@ const checkSubscribeOptions = (options: SubscribeOptions): void => {
   checkKeys('subscribe', options, ['concurrency', 'queue', 'onOverflow', 'echo'])
   if (options.concurrency !== undefined) count('concurrency', options.concurrency)
   if (options.queue !== undefined) count('queue', options.queue)
+  if (options.echo !== undefined) boolean('echo', options.echo)
   if (
     options.onOverflow !== undefined &&
     options.onOverflow !== 'drop-oldest' &&

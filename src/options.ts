@@ -129,6 +129,8 @@ const KNOWN = new Set([
   ...['goneMs', 'closeTimeoutMs', 'roomTimeoutMs', 'logger', 'limits', 'secret', 'dataDir'],
 ])
 
+const SOURCES = new Set(['registry', 'mdns', 'seeds', 'gossip'])
+
 /** Checks every option and fills in the defaults. @throws SkeinError OPTION_INVALID, NOT_SUPPORTED */
 export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
   for (const key of Object.keys(options)) {
@@ -139,6 +141,10 @@ export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
   if (options.dataDir !== undefined)
     throw unsupported('dataDir', 'this version keeps no journal; leave it out')
   const discovery = options.discovery ?? {}
+  for (const key of Object.keys(discovery)) {
+    if (!SOURCES.has(key))
+      throw invalid(`discovery.${key}`, 'is not an option', `known are ${[...SOURCES].join(', ')}`)
+  }
   if (discovery.mdns)
     throw unsupported('discovery.mdns', 'nodes of one host find each other through the registry')
   if (discovery.seeds?.length)
@@ -230,7 +236,8 @@ const text = (option: string, value: unknown): string => {
   )
 }
 
-const boolean = (option: string, value: unknown): boolean => {
+/** Checks a choice. */
+export const boolean = (option: string, value: unknown): boolean => {
   if (typeof value === 'boolean') return value
   throw invalid(option, `${String(value)} is not a choice`, 'true or false are')
 }

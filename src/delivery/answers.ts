@@ -1,4 +1,4 @@
-import { SkeinError } from '../errors.ts'
+import { messageOf, SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
 import { CONTENT } from '../protocol/codec.ts'
@@ -72,8 +72,12 @@ export class Answers {
   /** What a plain REQ socket asked: [name, payload], answered by one [status, payload]. */
   plain(frames: Buffer[], answer: (status: string, payload: Buffer) => void): void {
     const name = frames[0]?.toString('utf8') ?? ''
-    const failed = (error: SkeinError): void =>
-      answer(error.remoteCode ?? error.code, Buffer.from(error.message))
+    const failed = (error: SkeinError): void => {
+      const status = error.remoteCode ?? error.code
+      // A handler's code is its own, but no failure may look like an answer.
+      answer(status === 'OK' ? 'ERROR' : status, Buffer.from(error.message))
+    }
+    let record: Received
     try {
       if (frames.length !== 2)
         throw new SkeinError(
@@ -81,14 +85,26 @@ export class Answers {
           `a plain request has the frames [name, payload], not ${frames.length} frames`,
         )
       validateTopic(name)
+      record = plainRecord(name, frames[1]!, this.#options.maxRequestBytes)
     } catch (error) {
       failed(error as SkeinError)
       return
     }
     const origin = { id: 'plain', boot: '' }
-    this.#options.responders.ask(name, origin, plainRecord(frames[1]!), PLAIN_TIMEOUT_MS, (result) => {
-      if (result.ok) answer('OK', plainReply(result.payload))
-      else failed(result.error)
+    this.#options.responders.ask(name, origin, record, PLAIN_TIMEOUT_MS, (result) => {
+      if (!result.ok) {
+        failed(result.error)
+        return
+      }
+      let reply: Buffer
+      try {
+        reply = plainReply(result.payload)
+      } catch (error) {
+        const text = `reply to '${name}': a plain socket gets JSON, which cannot carry it: ${messageOf(error)}`
+        failed(new SkeinError('VALUE_UNSUPPORTED', text))
+        return
+      }
+      answer('OK', reply)
     })
   }
 
@@ -150,7 +166,7 @@ const statusOf = (error: SkeinError): number => {
 const isAfter = (number: number, last: number): boolean => ((number - last) | 0) > 0
 
 /** Plain payloads have no content type: JSON if it parses, else text, else bytes. */
-const plainRecord = (payload: Buffer): Received => {
+const plainRecord = (name: string, payload: Buffer, maxBytes: number): Received => {
   const text = payload.toString('utf8')
   let value: unknown = text.includes('\ufffd') ? payload : text
   try {
@@ -158,9 +174,7 @@ const plainRecord = (payload: Buffer): Received => {
   } catch {
     // Not JSON: it stays what it is.
   }
-  return receivedLocally(
-    encodePayload(value, undefined, true, Number.MAX_SAFE_INTEGER, () => 'plain request'),
-  )
+  return receivedLocally(encodePayload(value, undefined, true, maxBytes, () => `plain request '${name}'`))
 }
 
 const plainReply = (payload: Payload): Buffer => {

@@ -29,6 +29,8 @@ export interface FollowingOptions {
 export class Following {
   readonly #options: FollowingOptions
   readonly #follows = new Map<Peer, Follow>()
+  /** Those whose publisher does not answer: it may come back under the same boot. */
+  readonly #paused = new Map<Peer, Follow>()
   readonly #peers = new Set<Peer>()
   #filters = new FilterSet([])
   #revision = 0
@@ -42,6 +44,7 @@ export class Following {
   listen(filters: FilterSet, revision: number): void {
     this.#filters = filters
     this.#revision = revision
+    for (const follow of this.#paused.values()) follow.listen(filters, revision)
     for (const peer of this.#peers) this.#follow(peer)
     this.#changed()
   }
@@ -56,9 +59,17 @@ export class Following {
     this.#peers.delete(peer)
     const follow = this.#follows.get(peer)
     this.#follows.delete(peer)
-    if (follow !== undefined && tails === undefined) follow.lost()
-    else if (follow !== undefined) this.#options.clock.after(LAST_BATCHES_MS, () => follow.finish(tails!))
+    if (follow !== undefined && tails === undefined) {
+      follow.pause()
+      this.#paused.set(peer, follow)
+    } else if (follow !== undefined) this.#options.clock.after(LAST_BATCHES_MS, () => follow.finish(tails!))
     this.#changed()
+  }
+
+  /** It will not return under this boot: what was missed since it was lost can never be counted. */
+  gone(peer: Peer): void {
+    this.#paused.get(peer)?.lost()
+    this.#paused.delete(peer)
   }
 
   askedFor(peer: Peer, number: number): void {
@@ -91,7 +102,9 @@ export class Following {
 
   close(): void {
     for (const follow of this.#follows.values()) follow.close()
+    for (const follow of this.#paused.values()) follow.close()
     this.#follows.clear()
+    this.#paused.clear()
     this.#peers.clear()
     this.#changed()
   }
@@ -100,9 +113,18 @@ export class Following {
     let follow = this.#follows.get(peer)
     if (follow === undefined) {
       if (this.#filters.filters.size === 0) return
-      follow = this.#open(peer)
+      follow = this.#resume(peer) ?? this.#open(peer)
     }
     follow.listen(this.#filters, this.#revision)
+  }
+
+  #resume(peer: Peer): Follow | undefined {
+    const follow = this.#paused.get(peer)
+    if (follow === undefined) return undefined
+    this.#paused.delete(peer)
+    this.#follows.set(peer, follow)
+    follow.open(feedEndpoint(peer))
+    return follow
   }
 
   #open(peer: Peer): Follow {

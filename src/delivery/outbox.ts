@@ -51,6 +51,7 @@ class DeliveryLane {
   /** What the last ping said was taken: the same again, with more sent, is a loss. */
   #takenAtPing = -1
   readonly awaited = new Map<number, Outcome>()
+  #idle: (() => void)[] = []
 
   constructor(peer: Peer, options: OutboxOptions) {
     this.#peer = peer
@@ -95,6 +96,13 @@ class DeliveryLane {
       this.#unconfirmedBytes -= this.#unconfirmed.shift()!.bytes
     }
     void this.#pump()
+    if (this.#isEmpty()) this.#wakeIdle()
+  }
+
+  /** Resolves when the peer has taken everything, or is lost. */
+  async drained(): Promise<void> {
+    this.#flush()
+    if (!this.#isEmpty() && !this.#closed) await new Promise<void>((resolve) => this.#idle.push(resolve))
   }
 
   /** The peer misses what follows this number. */
@@ -115,6 +123,15 @@ class DeliveryLane {
     const awaited = [...this.awaited.values()]
     this.awaited.clear()
     for (const outcome of awaited) outcome(error)
+    this.#wakeIdle()
+  }
+
+  #isEmpty(): boolean {
+    return this.#count === 0 && this.#queue.length === 0 && this.#unconfirmed.length === 0
+  }
+
+  #wakeIdle(): void {
+    for (const resolve of this.#idle.splice(0)) resolve()
   }
 
   #seal(body?: Buffer): void {
@@ -261,6 +278,16 @@ export class Outbox {
     let unsettled = 0
     for (const lane of this.#lanes.values()) unsettled += lane.awaited.size
     return unsettled
+  }
+
+  /** Resolves when every peer has taken what was sent to it, at the latest after `timeoutMs`. */
+  async drain(timeoutMs: number): Promise<void> {
+    let cancel = (): void => {}
+    const expired = new Promise<void>((resolve) => {
+      cancel = this.#options.clock.after(timeoutMs, resolve)
+    })
+    await Promise.race([Promise.all([...this.#lanes.values()].map((lane) => lane.drained())), expired])
+    cancel()
   }
 
   down(peer: Peer): void {

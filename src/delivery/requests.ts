@@ -275,8 +275,7 @@ export class Requests {
 
   #encode(name: string, value: unknown, headers: Headers | undefined): Payload {
     validateTopic(name)
-    if (this.#closed)
-      throw new SkeinError('CLOSED', `request '${name}': the node is closed`, { mayHaveRun: false })
+    this.#assertOpen(name)
     return encodePayload(value, headers, true, this.#options.maxRequestBytes, () => `request '${name}'`)
   }
 
@@ -287,6 +286,12 @@ export class Requests {
       await this.#options.change(Math.min(50, until - clock.now()))
       signal?.throwIfAborted()
     }
+    this.#assertOpen(name)
+  }
+
+  #assertOpen(name: string): void {
+    if (!this.#closed) return
+    throw new SkeinError('CLOSED', `request '${name}': the node is closed`, { mayHaveRun: false })
   }
 
   #responding(name: string): readonly Target[] {

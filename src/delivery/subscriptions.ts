@@ -296,14 +296,18 @@ export class Subscriptions {
     if (found.length === 0) settle?.()
     const each = settle === undefined ? undefined : settleAll(found.length, settle)
     // A message of its own for each, so that none sees what another did to the value.
-    for (const subscription of found)
-      subscription.offer(new Message(topic, origin, generation, sequence, record), each)
+    for (const [reader, subscription] of found.entries()) {
+      const own = { ...record, frame: record.frame.of(reader) }
+      subscription.offer(new Message(topic, origin, generation, sequence, own), each)
+    }
   }
 
   /** Gives a message of this node to its own subscriptions. */
   echo(topic: string, origin: Origin, generation: number, sequence: number, record: Received): void {
-    for (const subscription of this.match(topic)) {
-      if (subscription.echo) subscription.offer(new Message(topic, origin, generation, sequence, record))
+    for (const [reader, subscription] of this.match(topic).entries()) {
+      if (!subscription.echo) continue
+      const own = { ...record, frame: record.frame.of(reader) }
+      subscription.offer(new Message(topic, origin, generation, sequence, own))
     }
   }
 

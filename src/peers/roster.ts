@@ -54,6 +54,8 @@ export interface RosterOptions {
   /** Its connection was reset and stands again: what was under way on it may be lost. */
   resumed(peer: Peer, taken: number): void
   down(peer: Peer, tails: readonly TopicLast[] | undefined): void
+  /** It is forgotten: it will not return under this boot. */
+  gone(peer: Peer): void
   /** What it subscribes or responds to has changed. */
   interested(peer: Peer): void
   refused(sighting: Sighting): void
@@ -566,8 +568,11 @@ export class Roster {
     peer.pingedAt = 0
     peer.interest = { revision: -1, patterns: [], responders: [] }
     if (wasUp) this.#options.down(peer, tails)
-    this.#options.clock.after(this.#options.goneMs, () => {
-      if (peer.state === 'down') this.#forget(peer)
+    const { clock, goneMs } = this.#options
+    const downAt = clock.now()
+    peer.downAt = downAt
+    clock.after(goneMs, () => {
+      if (peer.state === 'down' && peer.downAt === downAt) this.#forget(peer)
     })
     if (tails === undefined) this.#redial(peer)
     else this.#forget(peer)
@@ -581,6 +586,7 @@ export class Roster {
   #forget(peer: Peer): void {
     if (this.#peers.get(peer.id) === peer) this.#peers.delete(peer.id)
     this.#tokens.delete(peer.tokenGiven)
+    this.#options.gone(peer)
     this.#changed()
   }
 

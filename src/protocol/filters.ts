@@ -26,6 +26,12 @@ export class FilterSet {
     return false
   }
 
+  /** Lets pass what passes both. */
+  and(other: FilterSet): FilterSet {
+    const both = [...this.filters].filter((filter) => other.passes(filter))
+    return new FilterSet(both.concat([...other.filters].filter((filter) => this.passes(filter))))
+  }
+
   passesTopic(topic: string): boolean {
     return this.#all || (this.filters.size > 0 && this.passes(topicFrame(topic).toString('latin1')))
   }

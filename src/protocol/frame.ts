@@ -13,10 +13,20 @@ export class Frame {
   #slab: Buffer | undefined
   #from = 0
   #to = 0
+  #twins: Frame[] | undefined
 
   constructor(bytes: Buffer, single = false) {
     this.bytes = bytes
     this.#single = single
+  }
+
+  /** The frame for the reader of this index: what readers are given shares no memory, so each may change its own. */
+  of(reader: number): Frame {
+    this.#single = false
+    if (reader === 0) return this
+    this.#twins ??= []
+    this.#twins[reader] ??= new Frame(this.bytes)
+    return this.#twins[reader]
   }
 
   copy(start: number, end: number): Buffer {

@@ -24,8 +24,9 @@ export const encodePayload = (
     sizeBytes = body.length
     if (sizeBytes >= UNCOPIED_BYTES && !lend && sizeBytes <= maxBytes) body = Buffer.from(body)
   } else if (content === CONTENT.text) {
-    assertText(value as string)
-    body = (value as string).length > LONG_TEXT ? Buffer.from(value as string) : (value as string)
+    const text = value as string
+    assertText(text)
+    body = text.length > LONG_TEXT || 3 * text.length > maxBytes ? Buffer.from(text) : text
     sizeBytes = typeof body === 'string' ? 3 * body.length : body.length
   } else {
     body = content === CONTENT.none ? NOTHING : pack(value)

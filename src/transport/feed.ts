@@ -121,7 +121,12 @@ export class Feed {
     if (topic.version !== this.#version) this.#refresh(topic)
     topic.touched = true
     this.#published++
-    if (!topic.heard || this.#closed) return READY
+    if (!topic.heard || this.#closed) {
+      // Numbered all the same: those who listened, and will again after a reset, count what they missed meanwhile (G5).
+      if (topic.count > 0) this.#seal(topic)
+      topic.sequence++
+      return this.#paced()
+    }
     if (this.#sealedBytes + this.#openBytes + payload.sizeBytes > this.#options.queueBytes) {
       this.#refused++
       throw new SkeinError(
@@ -131,6 +136,11 @@ export class Feed {
     }
     if (payload.sizeBytes >= ALONE_BYTES) this.#alone(topic, payload)
     else this.#append(topic, payload)
+    return this.#paced()
+  }
+
+  /** The room of the lane, which closes when this turn was long: with nobody listening, too, or nobody ever could. */
+  #paced(): Promise<void> {
     if (!this.#turnWatched) this.#watchTurn()
     else if (this.#turnBytes >= TURN_BYTES || this.#published % CLOCK_EVERY === 0) this.#limitTurn()
     return this.#room
@@ -289,11 +299,14 @@ export class Feed {
     return topic
   }
 
-  /** Forgets a topic that was not used since it was last looked at. It returns under a new generation. */
+  /**
+   * Forgets a topic that was not used since it was last looked at; if all were, the one that is looked at again first.
+   * It returns under a new generation; an open batch of the old one still leaves.
+   */
   #evict(): void {
     for (const [name, topic] of this.#topics) {
       this.#topics.delete(name)
-      if (topic.touched || topic.count > 0) {
+      if (topic.touched) {
         topic.touched = false
         this.#topics.set(name, topic)
         continue
@@ -301,7 +314,6 @@ export class Feed {
       topic.stage = -1
       return
     }
-    // Every topic was in use since the last look: the oldest has lost its mark by now and goes next time.
   }
 
   #refresh(topic: Topic): void {

@@ -92,8 +92,9 @@ export class Follow {
     return this.#confirmedRevision
   }
 
-  open(): void {
-    this.#dial = this.#options.dial(this.#options.endpoint, {
+  /** Dials the feed; after `pause` again, wherever it is by then. */
+  open(endpoint = this.#options.endpoint): void {
+    this.#dial = this.#options.dial(endpoint, {
       up: () => {
         this.#connected = true
         this.#askBarrier(BARRIER_RETRY_MS)
@@ -105,6 +106,17 @@ export class Follow {
       frames: (frames) => this.#take(frames),
       fault: this.#options.fault,
     })
+    for (const filter of this.#filters.filters) this.#dial.subscribe(Buffer.from(filter, 'latin1'))
+  }
+
+  /** The publisher does not answer: if it returns under the same boot, what was missed meanwhile can be counted. */
+  pause(): void {
+    this.#connected = false
+    this.#confirmedRevision = -1
+    this.#barrier = undefined
+    this.#cancelRetry?.()
+    this.#dial?.close()
+    this.#dial = undefined
   }
 
   /** States what this node listens to now, as a whole; `revision` is the number under which its peers learn it. */
@@ -119,6 +131,8 @@ export class Follow {
     for (const filter of removed) this.#dial?.unsubscribe(Buffer.from(filter, 'latin1'))
     if (removed.length > 0) {
       for (const topic of this.#topics.keys()) if (!filters.passesTopic(topic)) this.#topics.delete(topic)
+      // What is asked for again later may begin unseen meanwhile.
+      this.#confirmedFilters = this.#confirmedFilters.and(filters)
     }
     if (this.#connected) this.#askBarrier(BARRIER_RETRY_MS)
   }
@@ -138,7 +152,7 @@ export class Follow {
     this.close()
   }
 
-  /** The publisher is gone without a word: what may be missing cannot be counted. */
+  /** The publisher is gone for good without a word: what may be missing cannot be counted. */
   lost(): void {
     for (const [topic, state] of this.#topics) {
       if (!state.settled) this.#gap(topic, undefined, 'publisher-lost')
@@ -234,19 +248,29 @@ export class Follow {
     const known = this.#topics.get(topic)
     if (known !== undefined && known.generation === generation) return known
     if (known !== undefined && known.generation > generation) return undefined
-    const counted = this.#floor !== undefined && this.#confirmedFilters.passesTopic(topic)
+    const counted = this.#isCounted(topic)
     const begins = counted && generation > this.#floor! ? 1 : first
     // Counted since the barrier, yet unknown: its state was forgotten here to stay within maxTopics.
     const forgotten = known === undefined && counted && generation <= this.#floor!
     if (forgotten || (known !== undefined && !known.settled)) this.#gap(topic, undefined, 'evicted')
     const state = { generation, expected: begins, settled: false }
     this.#topics.delete(topic)
-    if (this.#topics.size >= this.#options.maxTopics) {
-      const oldest = this.#topics.keys().next()
-      if (!oldest.done) this.#topics.delete(oldest.value)
-    }
+    if (this.#topics.size >= this.#options.maxTopics) this.#forgetOldest()
     this.#topics.set(topic, state)
     return state
+  }
+
+  /** Forgets one topic to stay within maxTopics: none as old as it can be told from one that has just begun any more. */
+  #forgetOldest(): void {
+    const [oldest] = this.#topics
+    if (oldest === undefined) return
+    this.#topics.delete(oldest[0])
+    if (this.#floor !== undefined) this.#floor = Math.max(this.#floor, oldest[1].generation)
+  }
+
+  /** Whether a topic like this cannot have begun unseen since the barrier that was answered last. */
+  #isCounted(topic: string): boolean {
+    return this.#floor !== undefined && this.#confirmedFilters.passesTopic(topic)
   }
 
   #advance(topic: string, state: TopicState, next: number): void {
@@ -269,14 +293,15 @@ export class Follow {
     for (let left = header.count; left > 0; left--) {
       const { topic, generation, last } = readTopicLast(reader)
       const known = this.#topics.get(topic)
-      if (known === undefined) this.#topics.set(topic, { generation, expected: last + 1, settled: true })
-      else if (known.generation === generation) {
+      if (known?.generation === generation) {
         this.#advance(topic, known, last + 1)
         known.settled = true
-      } else {
-        if (!known.settled) this.#gap(topic, undefined, 'evicted')
-        this.#topics.set(topic, { generation, expected: last + 1, settled: true })
+        continue
       }
+      if (known !== undefined && !known.settled) this.#gap(topic, undefined, 'evicted')
+      // It began behind the barrier before this one, and nothing of it has come: all of it was lost with a connection.
+      if (last > 0 && this.#isCounted(topic) && generation > this.#floor!) this.#miss(topic, last, 'lost')
+      this.#topics.set(topic, { generation, expected: last + 1, settled: true })
     }
     if (header.first !== 1) return
     this.#cancelRetry?.()

@@ -6,13 +6,14 @@ const ROUNDS = 30
 const received = (member: Member, pattern: string, topic: string): Promise<Tally> =>
   until(
     () => member.ask<Tally>('tally', { pattern }),
-    ({ topics }) => topics[topic] !== undefined,
+    ({ topics }) => topics.includes(topic),
     5000,
   )
 
 test('first message - of a publisher that has just started, it reaches both subscribers it waited for, 30 of 30 (G5)', async () => {
   const pattern = 'sensors.>'
-  const [publisher, ...subscribers] = await Promise.all([spawnMember(), startMember(), startMember()])
+  const publisher = spawnMember()
+  const subscribers = await Promise.all([startMember(), startMember()])
   for (const subscriber of subscribers) await subscriber.ask('subscribe', { pattern })
   for (let round = 1; round <= ROUNDS; round++) {
     const topic = `sensors.kitchen.${round}`

@@ -64,11 +64,10 @@ test('kill mid request - a responder that is stopped is suspect, then down, othe
   const back = await asker.ask<Outcome>('request', { name, query: 'again', to: first.id })
   expect(back.value).toBe('first')
   const events = await asker.ask<PresenceEvent[]>('events')
-  expect(events.filter(({ id }) => id === first.id).map(({ type }) => type)).toEqual([
-    'peer-up',
-    'peer-down',
-    'peer-up',
-  ])
+  const types = events.filter(({ id }) => id === first.id).map(({ type }) => type)
+  // It may have been up before the asker's process could listen.
+  expect(types.slice(-2)).toEqual(['peer-down', 'peer-up'])
+  expect(types.filter((type) => type === 'peer-down')).toHaveLength(1)
   console.info(
     `stopped: suspect after ${suspectMs} ms, its request failed after ${lost.at - stoppedAt} ms, up again ${back.at - wokenAt} ms after it went on`,
   )

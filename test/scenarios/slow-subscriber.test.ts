@@ -30,18 +30,18 @@ const start = async (slowness: object): Promise<Run> => {
 }
 
 /** What holds at the publisher and at the fast subscriber, however slow the other one is. */
-const undisturbed = async (publisher: Member, fast: Member, published: Published): Promise<void> => {
+const undisturbed = async (fast: Member, published: Published): Promise<void> => {
   const tally = await complete(fast, 10_000)
   expect(tally).toMatchObject({ received: COUNT, missed: 0, uncounted: 0, disorder: 0 })
   expect(published.grownBytes).toBeLessThan(64 * MIB)
-  expect(published.lateP99Ms).toBeLessThan(50)
+  expect(published.lateOwnP99Ms).toBeLessThan(50)
   expect(published.ticks).toBeGreaterThan(0.7)
 }
 
 const report = (what: string, published: Published, slow: Tally): void => {
-  const { durationMs, grownBytes, ticks, lateP99Ms, lateMaxMs } = published
+  const { durationMs, offCoreMs, grownBytes, ticks, lateP99Ms, lateOwnP99Ms } = published
   console.info(
-    `${what}: ${COUNT} messages in ${Math.round(durationMs)} ms, RSS +${(grownBytes / MIB).toFixed(1)} MiB, ticks ${Math.round(100 * ticks)} %, late p99 ${lateP99Ms.toFixed(1)} ms, max ${lateMaxMs.toFixed(1)} ms; slow one ${JSON.stringify(slow)}`,
+    `${what}: ${COUNT} messages in ${Math.round(durationMs)} ms (${Math.round(offCoreMs)} ms without a core), RSS +${(grownBytes / MIB).toFixed(1)} MiB, ticks ${Math.round(100 * ticks)} %, late p99 ${lateP99Ms.toFixed(1)} ms, own ${lateOwnP99Ms.toFixed(1)} ms; slow one ${JSON.stringify(slow)}`,
   )
 }
 
@@ -58,7 +58,7 @@ test('slow subscriber - one whose handler takes its time delays only itself, and
   const published = await publishAll(publisher)
   const tally = await complete(slow, 30_000)
   report('slow handler', published, tally)
-  await undisturbed(publisher, fast, published)
+  await undisturbed(fast, published)
   settled(tally)
   expect(tally.missed).toBeGreaterThan(0.9 * COUNT)
 }, 60_000)
@@ -66,18 +66,20 @@ test('slow subscriber - one whose handler takes its time delays only itself, and
 test('slow subscriber - one whose event loop is held up, so that nobody reads its socket, delays only itself, and its gaps add up (G3, G5, G6)', async () => {
   const { publisher, fast, slow } = await start({ blockMs: 0.2 })
   const published = await publishAll(publisher)
-  await undisturbed(publisher, fast, published)
-  const tally = await complete(slow, 60_000)
+  await undisturbed(fast, published)
+  // What lies in its socket and in those of the system would keep it busy for a minute.
+  await slow.ask('hurry', { pattern })
+  const tally = await complete(slow, 20_000)
   report('held up', published, tally)
   settled(tally)
   expect(tally.missed).toBeGreaterThan(0.5 * COUNT)
-}, 90_000)
+}, 60_000)
 
 test('slow subscriber - one that is stopped delays only itself; when it goes on, its gaps add up (G3, G5, G6)', async () => {
   const { publisher, fast, slow } = await start({})
   await slow.kill('SIGSTOP')
   const published = await publishAll(publisher)
-  await undisturbed(publisher, fast, published)
+  await undisturbed(fast, published)
   await slow.kill('SIGCONT')
   const tally = await complete(slow, 20_000)
   report('stopped', published, tally)

@@ -1,4 +1,3 @@
-import { createServer } from 'node:net'
 import { afterEach } from 'vitest'
 import {
   createNode,
@@ -118,8 +117,9 @@ export const collect = async (
 /** Resolves when the condition holds; fails after `timeoutMs` and shows the condition. */
 export const eventually = async (holds: () => unknown, timeoutMs = 10_000): Promise<void> => {
   const until = performance.now() + timeoutMs
-  while (!holds()) {
-    if (performance.now() > until) throw new Error(`after ${timeoutMs} ms this does not hold: ${holds}`)
+  while (!(await holds())) {
+    if (performance.now() > until)
+      throw new Error(`after ${timeoutMs} ms this does not hold: ${holds.toString()}`)
     await new Promise((resolve) => setTimeout(resolve, 2))
   }
 }
@@ -132,7 +132,17 @@ export const errorOf = async (call: () => unknown): Promise<SkeinError> => {
     if (error instanceof SkeinError) return error
     throw error
   }
-  throw new Error(`no error came of ${call}`)
+  throw new Error(`no error came of ${call.toString()}`)
+}
+
+/** Whether a node counts somebody as a subscriber of this topic at this moment. */
+export const hasSubscriber = async (node: Node, topic: string): Promise<boolean> => {
+  try {
+    await node.waitForSubscribers(topic, { timeoutMs: 0 })
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Something that a handler can wait for until the test lets it go on. */
@@ -143,20 +153,3 @@ export const gate = (): { readonly passed: Promise<void>; open(): void } => {
   })
   return { passed, open: () => open() }
 }
-
-/** A port that is free together with the two behind it, outside the range that ephemeral ports are taken from. */
-export const threePorts = async (host = '127.0.0.1'): Promise<number> => {
-  for (let tries = 0; tries < 100; tries++) {
-    const port = 10_000 + 3 * Math.floor(Math.random() * 6000)
-    if ((await isFree(host, port)) && (await isFree(host, port + 1)) && (await isFree(host, port + 2)))
-      return port
-  }
-  throw new Error('no three free ports in a row were found')
-}
-
-const isFree = (host: string, port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const server = createServer()
-    server.once('error', () => resolve(false))
-    server.listen(port, host, () => server.close(() => resolve(true)))
-  })

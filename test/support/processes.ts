@@ -16,22 +16,25 @@ export interface MemberOptions {
 
 export interface Tally {
   received: number
-  last: number
-  /** Messages that were not above the one before: out of order, or repeated. */
+  /** Messages that were not above the one before in their topic: out of order, or repeated. */
   disorder: number
   missed: number
   uncounted: number
   reasons: Record<string, number>
-  topics: Record<string, number>
+  /** The last hundred topics that were new. */
+  topics: string[]
 }
 
 export interface Published {
   durationMs: number
   grownBytes: number
-  /** Share of the 10 ms ticks that came. */
+  /** How long it was ready to run while other processes had the cores. */
+  offCoreMs: number
+  /** Share of the time in which the 10 ms ticks were not late by a fault of the process itself. */
   ticks: number
+  /** How late ticks were; `lateOwn` leaves out what it waited for a core. */
   lateP99Ms: number
-  lateMaxMs: number
+  lateOwnP99Ms: number
 }
 
 export interface Outcome {
@@ -45,6 +48,7 @@ export interface Outcome {
 export interface PresenceEvent {
   type: 'peer-up' | 'peer-down'
   id: string
+  reason: string
   at: number
 }
 

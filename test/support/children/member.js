@@ -1,4 +1,5 @@
 // A process with one node, driven by its parent through IPC: see test/support/processes.ts.
+import { readFileSync } from 'node:fs'
 import { createNode } from 'skein'
 import { Tally } from './tally.js'
 
@@ -6,7 +7,7 @@ import { Tally } from './tally.js'
 
 /** @type {Node | undefined} */
 let current
-/** @type {{ type: string, id: string, at: number }[]} */
+/** @type {{ type: string, id: string, reason: string, at: number }[]} */
 let events = []
 /** @type {Set<string>} */
 let statesSeen = new Set()
@@ -30,8 +31,21 @@ const look = () => {
   for (const { state } of current?.peers ?? []) statesSeen.add(state)
 }
 
+/** @param {number[]} values */
+const p99 = (values) =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.99)] ?? Number.POSITIVE_INFINITY
+
 /** @param {number} ms */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+
+/** How long this thread was ready to run while others had the cores: no fault of its own. Linux tells, others say 0. */
+const waitedMs = () => {
+  try {
+    return Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1]) / 1e6
+  } catch {
+    return 0
+  }
+}
 
 /** @param {number} ms */
 const spin = (ms) => {
@@ -46,7 +60,7 @@ const commands = {
     tallies = new Map()
     current = await createNode(options)
     for (const type of /** @type {const} */ (['peer-up', 'peer-down'])) {
-      current.on(type, ({ id }) => events.push({ type, id, at: now() }))
+      current.on(type, ({ id, reason = '' }) => events.push({ type, id, reason, at: now() }))
     }
     current.on('gap', (gap) => {
       for (const tally of tallies.values()) tally.gap(gap)
@@ -73,50 +87,77 @@ const commands = {
     const subscription = node().subscribe(pattern, (/** @type {Uint8Array} */ value, message) => {
       tally.message(message.topic, value)
       // Held up without burning a core, which on a small machine would slow down the other processes as well.
-      if (blockMs > 0) Atomics.wait(clock, 0, 0, blockMs)
-      return asyncMs > 0 ? pause(asyncMs) : undefined
+      if (tally.isSlow && blockMs > 0) Atomics.wait(clock, 0, 0, blockMs)
+      return tally.isSlow && asyncMs > 0 ? pause(asyncMs) : undefined
     })
     tally.unsubscribe = () => subscription.unsubscribe()
     if (waits) await subscription.ready
   },
   unsubscribe: ({ pattern }) => tallies.get(pattern)?.unsubscribe(),
+  hurry({ pattern }) {
+    const tally = tallies.get(pattern)
+    if (tally !== undefined) tally.isSlow = false
+  },
   tally: ({ pattern }) => tallies.get(pattern)?.report(),
 
   publish: ({ topic, value }) => node().publish(topic, value),
 
-  /** Messages of `bytes` with their number in front, in a tight loop; with `sliceMs`, a slice at a time. */
-  async publishMany({ topic, count, bytes = 100, slice = count, sliceMs = 0, warmUp = 0 }) {
+  /**
+   * Messages of `bytes` with their number in front, in a tight loop; with `sliceMs`, a slice at a time; with
+   * `topicEach`, each slice to a topic of its own.
+   */
+  async publishMany({
+    topic,
+    count,
+    bytes = 100,
+    slice = count,
+    sliceMs = 0,
+    topicEach = false,
+    warmUp = 0,
+  }) {
     for (let i = 0; i < warmUp; i++) await node().publish('warm.up', new Uint8Array(bytes))
     await node().drain()
     const baseBytes = process.memoryUsage.rss()
     let mostBytes = baseBytes
     let tickAt = performance.now()
+    const waitedBefore = waitedMs()
+    let waited = waitedBefore
     /** @type {number[]} */
     const lateMs = []
-    const ticking = setInterval(() => {
+    /** @type {number[]} */
+    const lateOwnMs = []
+    const tick = () => {
       const at = performance.now()
+      const waitedNow = waitedMs()
       lateMs.push(at - tickAt - 10)
+      lateOwnMs.push(at - tickAt - 10 - (waitedNow - waited))
       tickAt = at
+      waited = waitedNow
       mostBytes = Math.max(mostBytes, process.memoryUsage.rss())
-    }, 10)
+    }
+    const ticking = setInterval(tick, 10)
     const startedAt = performance.now()
     for (let number = 1; number <= count; number++) {
       const value = new Uint8Array(bytes)
       new DataView(value.buffer).setUint32(0, number)
-      await node().publish(topic, value)
+      await node().publish(topicEach ? `${topic}.${Math.ceil(number / slice)}` : topic, value)
       if (number % slice !== 0 || sliceMs === 0) continue
       note({ note: 'slice' })
       await pause(Math.max(0, startedAt + (number / slice) * sliceMs - performance.now()))
     }
     const durationMs = performance.now() - startedAt
     clearInterval(ticking)
-    lateMs.sort((a, b) => a - b)
+    // Had no tick ever come, this one would be as late as the run was long.
+    tick()
+    const lateSumMs = lateOwnMs.reduce((sum, late) => sum + Math.max(0, late), 0)
+    const offCoreMs = waitedMs() - waitedBefore
     return {
       durationMs,
+      offCoreMs,
       grownBytes: mostBytes - baseBytes,
-      ticks: lateMs.length / (durationMs / 10),
-      lateP99Ms: lateMs[Math.floor(lateMs.length * 0.99)] ?? Number.POSITIVE_INFINITY,
-      lateMaxMs: lateMs.at(-1),
+      ticks: 1 - lateSumMs / durationMs,
+      lateP99Ms: p99(lateMs),
+      lateOwnP99Ms: p99(lateOwnMs),
     }
   },
 
@@ -164,8 +205,8 @@ const commands = {
   statesSeen: () => [...statesSeen],
 }
 
-process.on('message', async (/** @type {{ ask: number, command: string, argument: unknown }} */ message) => {
-  const { ask, command, argument } = message
+/** @param {{ ask: number, command: string, argument: unknown }} message */
+const answer = async ({ ask, command, argument }) => {
   try {
     const run = commands[command]
     if (run === undefined) throw new Error(`'${command}' is no command`)
@@ -173,7 +214,9 @@ process.on('message', async (/** @type {{ ask: number, command: string, argument
   } catch (error) {
     note({ ask, failed: error instanceof Error ? error.message : String(error) })
   }
-})
+}
+
+process.on('message', (message) => void answer(/** @type {any} */ (message)))
 
 // The parent is gone: nobody would end this process.
 process.on('disconnect', () => process.exit())

@@ -3,14 +3,15 @@ export class Tally {
   /** @param {string} pattern */
   constructor(pattern) {
     this.prefix = pattern.replace(/>$/, '')
+    this.isSlow = true
     this.received = 0
-    this.last = 0
+    /** Numbers that were not above the one before in their topic: out of order, or repeated. */
     this.disorder = 0
     this.missed = 0
     this.uncounted = 0
     /** @type {Record<string, number>} */
     this.reasons = {}
-    /** @type {Map<string, number>} */
+    /** @type {Map<string, { count: number, last: number }>} */
     this.topics = new Map()
     /** @type {() => Promise<void>} */
     this.unsubscribe = async () => {}
@@ -19,15 +20,15 @@ export class Tally {
   /** @param {string} topic @param {unknown} value */
   message(topic, value) {
     this.received++
-    if (!(value instanceof Uint8Array)) {
-      this.topics.set(topic, (this.topics.get(topic) ?? 0) + 1)
-      return
+    let seen = this.topics.get(topic)
+    if (seen === undefined) {
+      seen = { count: 0, last: 0 }
+      this.topics.set(topic, seen)
     }
-    const number =
-      ((value[0] ?? 0) << 24) | ((value[1] ?? 0) << 16) | ((value[2] ?? 0) << 8) | (value[3] ?? 0)
-    // A repeat is disorder, too.
-    if (number <= this.last) this.disorder++
-    this.last = number
+    seen.count++
+    const number = numberOf(value)
+    if (number <= seen.last) this.disorder++
+    seen.last = number
   }
 
   /** @param {import('skein').Gap} gap */
@@ -39,7 +40,14 @@ export class Tally {
   }
 
   report() {
-    const { received, last, disorder, missed, uncounted, reasons } = this
-    return { received, last, disorder, missed, uncounted, reasons, topics: Object.fromEntries(this.topics) }
+    const { received, disorder, missed, uncounted, reasons } = this
+    return { received, disorder, missed, uncounted, reasons, topics: [...this.topics.keys()].slice(-100) }
   }
+}
+
+/** @param {unknown} value */
+const numberOf = (value) => {
+  if (!(value instanceof Uint8Array)) return Number(value)
+  const [a = 0, b = 0, c = 0, d = 0] = value
+  return (a << 24) | (b << 16) | (c << 8) | d
 }
