@@ -67,7 +67,7 @@ export class Liveness {
   }
 
   #judge(peer: Peer, now: number): void {
-    if (peer.link === undefined) return
+    if (peer.link === undefined && peer.route === undefined) return
     if (peer.pingedAt === 0) {
       const quietMs = this.#options.awaits(peer) ? PING_AWAITED_MS : PING_IDLE_MS
       // Half a tick of tolerance, or a ping due at each second would go out every other one.

@@ -39,7 +39,7 @@ export class Peer {
   /** What our delivery batches to it begin with */
   token = ''
   /** What its delivery batches to us begin with. */
-  readonly tokenGiven: string = newId()
+  tokenGiven: string = newId()
   heardAt = 0
   pingedAt = 0
   redialMs = 0
@@ -57,6 +57,13 @@ export class Peer {
 
   get label(): string {
     return `'${this.name}' (${this.id.slice(0, 8)})`
+  }
+
+  /** Nothing is remembered of it: what it sends under the old token is void, and it learns a new one. */
+  forget(): void {
+    this.token = ''
+    this.tokenGiven = newId()
+    this.known = -1
   }
 
   info(): PeerInfo {

@@ -88,7 +88,7 @@ export class Roster {
     this.#liveness = new Liveness({
       clock: options.clock,
       awaits: options.awaits,
-      ping: (peer) => peer.link?.send(FRAME.ping, (writer) => writer.u48(options.sentTo(peer))),
+      ping: (peer) => (peer.link ?? peer.route)?.send(FRAME.ping, (writer) => writer.u48(options.sentTo(peer))),
       changed: () => this.#changed(),
       lost: (peer, reason) => this.#down(peer, reason),
     })
@@ -278,19 +278,24 @@ export class Roster {
     if (this.#candidates.has(sighting.endpoint) || this.#peers.size + this.#candidates.size >= MAX_PEERS)
       return
     const { transport, clock, queueBytes, fault } = this.#options
-    const link = new Link({
+    const link: Link = new Link({
       transport,
       clock,
       queueBytes,
       fault,
       endpoint: sighting.endpoint,
-      hello: (number) => this.#self(number),
+      hello: (number) => this.#self(number, { token: this.#tokenFor(link, sighting) }),
       frame: (from, type, reader) => this.#linkFrame(from, type, reader),
       broken: (from) => this.#broken(from),
       refused: (from) => this.#refusedBy(from),
     })
     this.#candidates.set(sighting.endpoint, { link, sighting })
     link.open()
+  }
+
+  #tokenFor(link: Link, { id, boot }: Sighting): string {
+    const peer = this.#linked.get(link) ?? this.#peers.get(id)
+    return peer === undefined || (peer.id === id && peer.boot !== boot) ? '' : peer.tokenGiven
   }
 
   #linkFrame(link: Link, type: number, reader: Reader): void {
@@ -348,8 +353,10 @@ export class Roster {
   }
 
   #accept(key: string, hello: Hello): void {
+    this.#startOver(hello)
     const peer = this.#meet(hello)
     if (peer === undefined) return
+    if (hello.token !== '') peer.token = hello.token
     const route = this.#route(key, hello.number)
     if (peer.route !== undefined && peer.route.key !== key) this.#dropRoute(peer.route)
     peer.route = route
@@ -373,6 +380,18 @@ export class Roster {
     }
   }
 
+  /**
+   * Another token than before: the peer has given this node up meanwhile and remembers nothing, while it was up all
+   * the time for us. What was counted and numbered with it begins anew here, too, or the two never agree again.
+   */
+  #startOver(hello: Hello): void {
+    const peer = this.#peers.get(hello.id)
+    if (peer === undefined || peer.boot !== hello.boot || peer.token === '' || hello.token === '') return
+    if (peer.token !== hello.token && (peer.isUp || peer.state === 'one-way')) {
+      this.#down(peer, 'it had given this node up and starts over')
+    }
+  }
+
   #isSought(hello: Hello): boolean {
     return [...this.#candidates.values()].some(
       ({ sighting }) => sighting.id === hello.id && sighting.boot === hello.boot,
@@ -392,7 +411,8 @@ export class Roster {
     const known = this.#peers.get(hello.id)
     if (known?.link === link && known.boot === hello.boot) {
       const back = !link.isOpen
-      if (!link.welcomed(hello.number)) return
+      this.#startOver(hello)
+      if (known.link !== link || !link.welcomed(hello.number)) return
       this.#greeted(known, hello)
       if (back && known.isUp) this.#options.resumed(known, hello.taken)
       else if (!known.isUp) this.#up(known)
@@ -566,6 +586,9 @@ export class Roster {
     peer.state = 'down'
     peer.reason = reason
     peer.pingedAt = 0
+    this.#tokens.delete(peer.tokenGiven)
+    peer.forget()
+    this.#tokens.set(peer.tokenGiven, peer)
     peer.interest = { revision: -1, patterns: [], responders: [] }
     if (wasUp) this.#options.down(peer, tails)
     const { clock, goneMs } = this.#options

@@ -60,7 +60,10 @@ export class Lane {
 
   end(writer: Writer): void {
     putU32(writer.buffer, writer.start + this.#mark, writer.length - this.#mark - 4)
-    if (this.#closed) return
+    if (this.#closed) {
+      writer.take()
+      return
+    }
     if (writer === this.#bulk && writer.length >= BATCH_BYTES) {
       this.#sealedBytes += writer.length
       this.#sealed.push(writer.take())

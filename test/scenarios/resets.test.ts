@@ -129,7 +129,7 @@ test('resets - of the delivery road: large messages arrive once each and in orde
 }, 40_000)
 
 // Skipped: whom one side has given up is not told, so the two disagree for ever on what was confirmed and taken.
-test.skip('resets - of the delivery road and of the one that confirms it: large messages arrive once each and in order', async () => {
+test('resets - of the delivery road and of the one that confirms it: large messages arrive once each and in order', async () => {
   const { near, far, delivery, control } = await wire()
   const { values } = await collect(far, 'large')
   await near.waitForSubscribers('large')
@@ -151,7 +151,7 @@ test.skip('resets - of the delivery road and of the one that confirms it: large 
 }, 40_000)
 
 // Skipped: whom one side has given up is not told, so the two disagree for ever on what was confirmed and taken.
-test.skip('resets - of all roads at once, with everything under way: it goes on by itself', async () => {
+test('resets - of all roads at once, with everything under way: it goes on by itself', async () => {
   const { near, far, control, feed, delivery } = await wire()
   await far.respond('echo', (query) => query).ready
   const forth = await collect(far, 'v')
@@ -179,7 +179,7 @@ test.skip('resets - of all roads at once, with everything under way: it goes on 
 }, 40_000)
 
 // Skipped: whom one side has given up is not told, so the two disagree for ever on what was confirmed and taken.
-test.skip('resets - one side gives the other up and comes back under the same boot: each road works again', async () => {
+test('resets - one side gives the other up and comes back under the same boot: each road works again', async () => {
   const { near, far, control } = await wire()
   const { values } = await collect(far, 'v')
   await near.waitForSubscribers('v')
