@@ -197,6 +197,7 @@ export class Node {
       up: (peer) => {
         this.#requests.changed()
         this.#following.up(peer)
+        this.#outbox.up(peer)
         if (!peer.visitor) this.#emit('peer-up', peer.info())
       },
       resumed: (peer, taken) => {
@@ -212,7 +213,10 @@ export class Node {
         this.#inbox.down(peer)
         if (!peer.visitor) this.#emit('peer-down', peer.info())
       },
-      gone: (peer) => this.#following.gone(peer),
+      gone: (peer) => {
+        this.#following.gone(peer)
+        this.#outbox.gone(peer)
+      },
       interested: (peer) => {
         this.#requests.changed()
         this.#feed.follow(peer.id, peer.interest.revision, peer.interest.patterns)

@@ -13,10 +13,13 @@ import type { Answer, Responders } from './responders.ts'
 /** A plain ZeroMQ REQ socket states no deadline. */
 const PLAIN_TIMEOUT_MS = 30_000
 const MAX_LOAD = 0xffff
+const MAX_HELD = 1024
 
 interface Asker {
   /** The highest number taken in this boot of the asker: what it sent above that never came. */
   last: number
+  /** Answers that found no connection: they wait until the asker lists what it still waits for. */
+  readonly held: Map<number, Answer>
   readonly running: Map<number, () => void>
 }
 
@@ -61,9 +64,16 @@ export class Answers {
   /** After a reset the asker lists what it still waits for: whatever does not run here any more is answered now. */
   pending(peer: Peer, reader: Reader): void {
     const asker = this.#asker(peer)
+    const held = new Map(asker.held)
+    asker.held.clear()
     while (reader.left > 0) {
       const number = reader.u32()
       if (asker.running.has(number)) continue
+      const answer = held.get(number)
+      if (answer !== undefined) {
+        this.#reply(peer, number, answer)
+        continue
+      }
       const status = isAfter(number, asker.last) ? STATUS.notTaken : STATUS.lost
       this.#refuse(peer, number, status, '', '')
     }
@@ -117,13 +127,18 @@ export class Answers {
   #asker(peer: Peer): Asker {
     let asker = this.#askers.get(peer)
     if (asker === undefined) {
-      asker = { last: 0, running: new Map() }
+      asker = { last: 0, held: new Map(), running: new Map() }
       this.#askers.set(peer, asker)
     }
     return asker
   }
 
   #reply(peer: Peer, number: number, answer: Answer): void {
+    if (peer.route === undefined || peer.route.lane.isClosed) {
+      const asker = this.#asker(peer)
+      if (asker.held.size < MAX_HELD) asker.held.set(number, answer)
+      return
+    }
     if (!answer.ok) {
       const { code, remoteCode = code, message } = answer.error
       this.#refuse(peer, number, statusOf(answer.error), remoteCode, message)

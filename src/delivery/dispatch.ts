@@ -45,7 +45,8 @@ export const dispatch = (peer: Peer, type: number, reader: Reader, to: Modules):
     }
     case FRAME.missed: {
       const topic = reader.text8()
-      return to.gap({ publisher: peer.id, topic, count: reader.u48(), reason: 'slow' })
+      const count = reader.u48()
+      return to.gap({ publisher: peer.id, topic, ...(count === 0 ? {} : { count }), reason: 'slow' })
     }
     default:
       // A later version may have kinds that we do not know; they are left unread.

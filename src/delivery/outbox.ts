@@ -26,6 +26,8 @@ export interface OutboxOptions {
 
 interface Batch {
   readonly number: number
+  /** Topics of the messages in it that nobody waits for: if the peer is lost, it must be told that it missed them. */
+  readonly topics: readonly string[]
   readonly frames: Buffer[]
   readonly bytes: number
 }
@@ -45,6 +47,7 @@ class DeliveryLane {
   #unconfirmedBytes = 0
   #number = 0
   #count = 0
+  #topics: string[] = []
   #sequence = 0
   #sending = false
   #closed = false
@@ -78,7 +81,8 @@ class DeliveryLane {
     this.#count++
     writer.u48(++this.#sequence)
     writer.text8(topic)
-    if (outcome !== undefined) this.awaited.set(this.#sequence, outcome)
+    if (outcome === undefined) this.#topics.push(topic)
+    else this.awaited.set(this.#sequence, outcome)
     if (alone) {
       writeRecordHead(writer, payload, outcome !== undefined)
       this.#seal(typeof payload.body === 'string' ? Buffer.from(payload.body) : viewOf(payload.body))
@@ -94,6 +98,9 @@ class DeliveryLane {
   taken(number: number): void {
     while (this.#unconfirmed.length > 0 && this.#unconfirmed[0]!.number <= number) {
       this.#unconfirmedBytes -= this.#unconfirmed.shift()!.bytes
+    }
+    while (this.#queue.length > 0 && this.#queue[0]!.number <= number) {
+      this.#queueBytes -= this.#queue.shift()!.bytes
     }
     void this.#pump()
     if (this.#isEmpty()) this.#wakeIdle()
@@ -115,6 +122,13 @@ class DeliveryLane {
     this.taken(taken)
     if (this.#unconfirmed.length > 0 && this.#takenAtPing === taken) this.#again()
     this.#takenAtPing = taken
+  }
+
+  /** Topics of which the peer may not have got everything. */
+  get unsettledTopics(): Set<string> {
+    return new Set(
+      [...this.#unconfirmed, ...this.#queue].flatMap((batch) => batch.topics).concat(this.#topics),
+    )
   }
 
   close(error: SkeinError): void {
@@ -140,7 +154,9 @@ class DeliveryLane {
     this.#count = 0
     const bytes = batch.length + (body?.length ?? 0)
     this.#queueBytes += bytes
-    this.#queue.push({ number: this.#number, frames: body === undefined ? [batch] : [batch, body], bytes })
+    const frames = body === undefined ? [batch] : [batch, body]
+    this.#queue.push({ number: this.#number, topics: this.#topics, frames, bytes })
+    this.#topics = []
   }
 
   #flush(): void {
@@ -187,6 +203,8 @@ class DeliveryLane {
 export class Outbox {
   readonly #options: OutboxOptions
   readonly #lanes = new Map<Peer, DeliveryLane>()
+  /** What peers that were lost must be told if they return. */
+  readonly #missed = new Map<Peer, Set<string>>()
   #dropped = 0
 
   constructor(options: OutboxOptions) {
@@ -202,11 +220,7 @@ export class Outbox {
     if (peer.link !== undefined && peer.address !== null && this.#lane(peer).push(topic, payload, undefined))
       return
     this.#dropped++
-    const end = peer.link?.isOpen ? peer.link : peer.route
-    end?.send(FRAME.missed, (writer) => {
-      writer.text8(topic)
-      writer.u48(1)
-    })
+    this.#tellMissed(peer, topic, 1)
   }
 
   /** Resolves when the peer has handled the message; a peer without room is offered it again. */
@@ -291,15 +305,35 @@ export class Outbox {
   }
 
   down(peer: Peer): void {
-    const error = new SkeinError('PEER_LOST', `peer ${peer.label} was lost before it acked: ${peer.reason}`)
-    this.#lanes.get(peer)?.close(error)
+    const lane = this.#lanes.get(peer)
+    if (lane === undefined) return
     this.#lanes.delete(peer)
+    if (lane.unsettledTopics.size > 0) this.#missed.set(peer, lane.unsettledTopics)
+    lane.close(new SkeinError('PEER_LOST', `peer ${peer.label} was lost before it acked: ${peer.reason}`))
+  }
+
+  /** It is back under the same boot, and learns of what it may have missed; how much of it nobody knows. */
+  up(peer: Peer): void {
+    for (const topic of this.#missed.get(peer) ?? []) this.#tellMissed(peer, topic, 0)
+    this.#missed.delete(peer)
+  }
+
+  gone(peer: Peer): void {
+    this.#missed.delete(peer)
   }
 
   close(): void {
     const error = new SkeinError('CLOSED', 'the node was closed before the message was acked')
     for (const lane of this.#lanes.values()) lane.close(error)
     this.#lanes.clear()
+  }
+
+  #tellMissed(peer: Peer, topic: string, count: number): void {
+    const end = peer.link?.isOpen ? peer.link : peer.route
+    end?.send(FRAME.missed, (writer) => {
+      writer.text8(topic)
+      writer.u48(count)
+    })
   }
 
   #settle(peer: Peer, sequence: number, error: SkeinError | undefined): void {

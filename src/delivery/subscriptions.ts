@@ -100,12 +100,15 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
       )
     }
     this.#iterating = true
+    let inHand: Settle | undefined
     try {
       for (;;) {
         const next = this.#shift()
         if (next !== undefined) {
+          inHand = next.settle
           yield next.message as Message<T>
-          next.settle?.()
+          inHand?.()
+          inHand = undefined
         } else if (this.#ended) return
         else
           await new Promise<void>((resolve) => {
@@ -113,6 +116,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
           })
       }
     } finally {
+      inHand?.(new SkeinError('CLOSED', `subscription '${this.pattern}' ended`))
       await this.unsubscribe()
     }
   }

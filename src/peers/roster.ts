@@ -88,7 +88,8 @@ export class Roster {
     this.#liveness = new Liveness({
       clock: options.clock,
       awaits: options.awaits,
-      ping: (peer) => (peer.link ?? peer.route)?.send(FRAME.ping, (writer) => writer.u48(options.sentTo(peer))),
+      ping: (peer) =>
+        (peer.link ?? peer.route)?.send(FRAME.ping, (writer) => writer.u48(options.sentTo(peer))),
       changed: () => this.#changed(),
       lost: (peer, reason) => this.#down(peer, reason),
     })

@@ -40,6 +40,10 @@ export class Lane {
     }, options.turn)
   }
 
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   /** Whether a request or reply of this size may be added. */
   hasRoom(bytes: number): boolean {
     return !this.#closed && this.#sealedBytes + this.#bulk.length + bytes <= this.#options.limitBytes

@@ -11,6 +11,12 @@ export const HIGH_WATER_BATCHES = 64
 /** A reader gives the event loop a turn after this long, or a flood would starve timers (G3). */
 const TURN_MS = 5
 
+/**
+ * Contexts of closed nodes, for the next ones: zeromq.js has no way to end a context, and each keeps five file
+ * descriptors and a thread (G10). All sockets of such a context are closed, its authentication among them.
+ */
+const spareContexts: Context[] = []
+
 export interface ZeromqOptions {
   /** Frames above this size make libzmq cut the connection; senders refuse such values long before. */
   maxFrameBytes: number
@@ -28,7 +34,7 @@ export class ZeromqTransport implements Transport {
   constructor(options: ZeromqOptions) {
     this.#options = options
     // `blocky` would hang the exit of a process that still has something queued for a dead peer.
-    this.#context = new Context({ blocky: false, maxSockets: 8192 })
+    this.#context = spareContexts.pop() ?? new Context({ blocky: false, maxSockets: 8192 })
   }
 
   async listen(at: { host: string; port: number }, on: Listener): Promise<Ports> {
@@ -120,6 +126,7 @@ export class ZeromqTransport implements Transport {
     if (this.#closed) return
     this.#closed = true
     for (const socket of this.#sockets) this.#close(socket)
+    spareContexts.push(this.#context)
   }
 
   #dial(socket: Dealer | Push): Dial {

@@ -27,7 +27,11 @@ class Bench {
 const shown = (answer: Answer): unknown =>
   answer.ok ? decodeReceived(receivedLocally(answer.payload)) : (answer.error.remoteCode ?? answer.error.code)
 
-const held = (): { handler: (query: unknown) => Promise<unknown>; got: unknown[]; release: (value?: unknown) => void } => {
+const held = (): {
+  handler: (query: unknown) => Promise<unknown>
+  got: unknown[]
+  release: (value?: unknown) => void
+} => {
   const got: unknown[] = []
   const waiting: ((value: unknown) => void)[] = []
   return {
@@ -54,18 +58,30 @@ test('responders - what a handler returns is the answer, at once or later', asyn
 test('responders - of an error its code and message cross the wire, never its stack', async () => {
   const at = new Bench()
   const errors: Answer[] = []
-  at.responders.add('sync', () => {
-    throw Object.assign(new Error('sold out'), { code: 'SOLD_OUT' })
-  }, {})
+  at.responders.add(
+    'sync',
+    () => {
+      throw Object.assign(new Error('sold out'), { code: 'SOLD_OUT' })
+    },
+    {},
+  )
   at.responders.add('async', () => Promise.reject('just a text'), {})
-  at.responders.add('busy', () => {
-    throw new SkeinError('BUSY', 'come back later')
-  }, {})
+  at.responders.add(
+    'busy',
+    () => {
+      throw new SkeinError('BUSY', 'come back later')
+    },
+    {},
+  )
   for (const name of ['sync', 'async', 'busy']) {
     at.responders.ask(name, ORIGIN, receivedLocally(payloadOf(1)), 1000, (answer) => errors.push(answer))
   }
   await at.clock.microtasks()
-  expect(errors.map((answer) => (answer.ok ? '' : [answer.error.code, answer.error.remoteCode, answer.error.message]))).toEqual([
+  expect(
+    errors.map((answer) =>
+      answer.ok ? '' : [answer.error.code, answer.error.remoteCode, answer.error.message],
+    ),
+  ).toEqual([
     ['REMOTE_ERROR', 'SOLD_OUT', 'sold out'],
     ['BUSY', undefined, 'come back later'],
     ['REMOTE_ERROR', 'ERROR', 'just a text'],
@@ -123,7 +139,9 @@ test('responders - the signal aborts when the asker gives up, and at the deadlin
   const signals: AbortSignal[] = []
   const handler = (_: unknown, message: Message): Promise<never> => {
     signals.push(message.signal)
-    return new Promise((_resolve, reject) => message.signal.addEventListener('abort', () => reject(message.signal.reason)))
+    return new Promise((_resolve, reject) =>
+      message.signal.addEventListener('abort', () => reject(message.signal.reason)),
+    )
   }
   at.responders.add('a', handler, {})
   const cancel = at.ask('a', 1)
@@ -149,7 +167,9 @@ test('responders - one name has one responder; closing it refuses what waits and
   const handler = held()
   const responder = at.responders.add('a', handler.handler, { concurrency: 1 })
   await responder.ready
-  expect(() => at.responders.add('a', () => 1, {})).toThrow(expect.objectContaining({ code: 'OPTION_INVALID' }))
+  expect(() => at.responders.add('a', () => 1, {})).toThrow(
+    expect.objectContaining({ code: 'OPTION_INVALID' }),
+  )
   at.ask('a', 0)
   at.ask('a', 1)
   await responder.close()

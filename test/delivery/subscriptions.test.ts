@@ -135,9 +135,13 @@ test('subscriptions - a handler that throws or rejects is reported with its topi
   const at = new Bench()
   const got: unknown[] = []
   const settled: (SkeinError | undefined)[] = []
-  const thrown = at.subscriptions.add('a', () => {
-    throw new Error('sync')
-  }, {})
+  const thrown = at.subscriptions.add(
+    'a',
+    () => {
+      throw new Error('sync')
+    },
+    {},
+  )
   await thrown.ready
   at.subscriptions.add('a', () => Promise.reject(new Error('async')), {})
   at.subscriptions.add('a', (value: unknown) => got.push(value), {})
@@ -264,8 +268,14 @@ test('subscriptions - a message knows where it comes from, and every one has an 
   at.subscriptions.add('a', (_: unknown, message: Message) => seen.push(message), {})
   at.deliver('a', 1)
   at.deliver('a', 1)
-  expect(seen.map(({ from, topic, attempt, redelivered, headers }) => ({ from, topic, attempt, redelivered, headers }))).toEqual(
-    Array(2).fill({ from: ORIGIN.id, topic: 'a', attempt: 1, redelivered: false, headers: {} }),
-  )
+  expect(
+    seen.map(({ from, topic, attempt, redelivered, headers }) => ({
+      from,
+      topic,
+      attempt,
+      redelivered,
+      headers,
+    })),
+  ).toEqual(Array(2).fill({ from: ORIGIN.id, topic: 'a', attempt: 1, redelivered: false, headers: {} }))
   expect(new Set(seen.map(({ id }) => id)).size).toBe(2)
 })

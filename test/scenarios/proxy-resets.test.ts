@@ -3,6 +3,7 @@ import { threeFreePorts } from '../support/ports.ts'
 import {
   type Member,
   type Published,
+  pause,
   spawnMember,
   startMember,
   type Tally,
@@ -52,7 +53,7 @@ const run = async (plan: Plan): Promise<Run> => {
       if (plan.awayMs > 0) for (const proxy of proxies) proxy.refuse()
       cut.push(proxies.reduce((sum, proxy) => sum + proxy.reset(), 0))
       if (plan.awayMs === 0) continue
-      await new Promise((resolve) => setTimeout(resolve, plan.awayMs))
+      await pause(plan.awayMs)
       await Promise.all(proxies.map((proxy) => proxy.accept()))
     }
     const { durationMs } = await published

@@ -1,5 +1,10 @@
 import { Reader } from '../../src/protocol/bytes.ts'
-import { type FeedHeader, readFeedHeader, readTopicLast, type TopicLast } from '../../src/protocol/feed-batch.ts'
+import {
+  type FeedHeader,
+  readFeedHeader,
+  readTopicLast,
+  type TopicLast,
+} from '../../src/protocol/feed-batch.ts'
 import { Frame } from '../../src/protocol/frame.ts'
 import { KIND } from '../../src/protocol/header.ts'
 import { decodeReceived, encodePayload } from '../../src/protocol/payload.ts'

@@ -161,6 +161,10 @@ export const spawnMember = (): Member =>
 
 export const startMember = (options: MemberOptions = {}): Promise<Member> => spawnMember().start(options)
 
+/** For what has to last: whatever can be waited for is waited for. */
+export const pause = (ms: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)))
+
 /** Asks again until the answer satisfies; the last answer is part of the error. */
 export const until = async <T>(
   ask: () => Promise<T>,
@@ -172,6 +176,6 @@ export const until = async <T>(
     const answer = await ask()
     if (satisfies(answer)) return answer
     if (Date.now() >= endAt) throw new Error(`not within ${timeoutMs} ms; at last ${JSON.stringify(answer)}`)
-    await new Promise((resolve) => setTimeout(resolve, 25))
+    await pause(25)
   }
 }

@@ -51,7 +51,8 @@ class World {
       askReport: () => {},
     })
     this.network.listeners = (prefix, present) => {
-      if (prefix[0] === 0x01 && present) this.#barriers.set(prefix.toString('hex', 1, 17), prefix.toString('latin1'))
+      if (prefix[0] === 0x01 && present)
+        this.#barriers.set(prefix.toString('hex', 1, 17), prefix.toString('latin1'))
       this.feed.listeners(prefix, present)
     }
     this.subscribers = Array.from({ length: subscribers }, (_, i) => new Subscriber(this, i, maxTopics))
@@ -64,7 +65,10 @@ class World {
     const value = Buffer.alloc(Math.max(4, bytes))
     value.writeUInt32LE(index)
     try {
-      void this.feed.publish(topic, encodePayload(value, undefined, false, 1 << 20, () => ''))
+      void this.feed.publish(
+        topic,
+        encodePayload(value, undefined, false, 1 << 20, () => ''),
+      )
       this.sent.set(topic, index + 1)
     } catch (error) {
       if (!isSkeinError(error, 'OUTBOX_FULL')) throw error
@@ -179,31 +183,91 @@ const step = (text: string, run: Step): Step => Object.assign(run, { toString: (
 const pick = (world: World, index: number): Subscriber => world.subscribers[index % world.subscribers.length]!
 
 const steps = fc.oneof(
-  { weight: 6, arbitrary: fc.tuple(fc.constantFrom(...TOPICS), fc.integer({ min: 1, max: 5 }), fc.constantFrom(4, 100, 9000, 40_000)).map(
-    ([topic, count, bytes]) =>
-      step(`publish ${count} of ${bytes} to ${topic}`, (world) => {
-        for (let i = 0; i < count; i++) world.publish(topic, bytes)
+  {
+    weight: 6,
+    arbitrary: fc
+      .tuple(
+        fc.constantFrom(...TOPICS),
+        fc.integer({ min: 1, max: 5 }),
+        fc.constantFrom(4, 100, 9000, 40_000),
+      )
+      .map(([topic, count, bytes]) =>
+        step(`publish ${count} of ${bytes} to ${topic}`, (world) => {
+          for (let i = 0; i < count; i++) world.publish(topic, bytes)
+        }),
+      ),
+  },
+  {
+    weight: 4,
+    arbitrary: fc
+      .constantFrom(0, 1, 5, 30, 120)
+      .map((ms) => step(`advance ${ms}`, (world) => world.clock.advance(ms))),
+  },
+  {
+    weight: 4,
+    arbitrary: who.map((i) =>
+      step(`flow ${i}`, async (world) => {
+        pick(world, i).flow()
+        await world.clock.advance(1)
       }),
-  ) },
-  { weight: 4, arbitrary: fc.constantFrom(0, 1, 5, 30, 120).map((ms) => step(`advance ${ms}`, (world) => world.clock.advance(ms))) },
-  { weight: 4, arbitrary: who.map((i) => step(`flow ${i}`, async (world) => {
-    pick(world, i).flow()
-    await world.clock.advance(1)
-  })) },
-  { weight: 2, arbitrary: fc.tuple(who, fc.nat(3)).map(([i, n]) => step(`read ${i} ${n}`, (world) => void pick(world, i).end.read(n))) },
-  { weight: 2, arbitrary: fc.tuple(who, fc.nat(3)).map(([i, n]) => step(`subscriptions ${i} ${n}`, (world) => pick(world, i).end.pushSubscriptions(n))) },
-  { weight: 1, arbitrary: fc.tuple(who, fc.nat(2)).map(([i, n]) => step(`control ${i} ${n}`, (world) => {
-    for (const run of pick(world, i).control.splice(0, n)) run()
-  })) },
-  { weight: 3, arbitrary: fc.tuple(who, fc.nat(20)).map(([i, at]) => step(`drop ${i} ${at}`, (world) => pick(world, i).end.drop(at))) },
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: fc
+      .tuple(who, fc.nat(3))
+      .map(([i, n]) => step(`read ${i} ${n}`, (world) => void pick(world, i).end.read(n))),
+  },
+  {
+    weight: 2,
+    arbitrary: fc
+      .tuple(who, fc.nat(3))
+      .map(([i, n]) => step(`subscriptions ${i} ${n}`, (world) => pick(world, i).end.pushSubscriptions(n))),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(who, fc.nat(2)).map(([i, n]) =>
+      step(`control ${i} ${n}`, (world) => {
+        for (const run of pick(world, i).control.splice(0, n)) run()
+      }),
+    ),
+  },
+  {
+    weight: 3,
+    arbitrary: fc
+      .tuple(who, fc.nat(20))
+      .map(([i, at]) => step(`drop ${i} ${at}`, (world) => pick(world, i).end.drop(at))),
+  },
   { weight: 2, arbitrary: who.map((i) => step(`down ${i}`, (world) => pick(world, i).end.down())) },
-  { weight: 3, arbitrary: fc.tuple(who, fc.nat()).map(([i, seed]) => step(`up ${i}`, (world) =>
-    pick(world, i).end.up((key) => (Buffer.from(key, 'latin1').reduce((sum, byte) => sum * 31 + byte, seed) >>> 0) % 97))) },
-  { weight: 1, arbitrary: fc.tuple(who, patterns).map(([i, wanted]) => step(`listen ${i} ${wanted.join(' ')}`, (world) => pick(world, i).listen(wanted))) },
+  {
+    weight: 3,
+    arbitrary: fc
+      .tuple(who, fc.nat())
+      .map(([i, seed]) =>
+        step(`up ${i}`, (world) =>
+          pick(world, i).end.up(
+            (key) => (Buffer.from(key, 'latin1').reduce((sum, byte) => sum * 31 + byte, seed) >>> 0) % 97,
+          ),
+        ),
+      ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(who, patterns)
+      .map(([i, wanted]) =>
+        step(`listen ${i} ${wanted.join(' ')}`, (world) => pick(world, i).listen(wanted)),
+      ),
+  },
 )
 
 /** Runs the steps on subscribers that began with these patterns and were confirmed; then checks every account. */
-const check = async (world: World, first: string[][], run: readonly Step[], evicting: boolean): Promise<void> => {
+const check = async (
+  world: World,
+  first: string[][],
+  run: readonly Step[],
+  evicting: boolean,
+): Promise<void> => {
   for (const [i, subscriber] of world.subscribers.entries()) {
     subscriber.end.up()
     subscriber.listen(first[i] ?? ['>'])
@@ -235,7 +299,10 @@ const RUNS = Number(process.env.FEED_RUNS ?? 150)
 test('feed and follow - whatever the network does, each topic arrives in order, once, and the rest is counted (G4, G5)', async () => {
   await fc.assert(
     fc.asyncProperty(
-      fc.array(patterns.filter((some) => some.length > 0), { minLength: 1, maxLength: 2 }),
+      fc.array(
+        patterns.filter((some) => some.length > 0),
+        { minLength: 1, maxLength: 2 },
+      ),
       fc.array(steps, { minLength: 5, maxLength: 60 }),
       (first, run) => check(new World(first.length, 100), first, run, false),
     ),
@@ -247,7 +314,10 @@ test('feed and follow - with topics forgotten at both ends order holds and no ga
   await fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 1, max: 4 }),
-      fc.array(patterns.filter((some) => some.length > 0), { minLength: 1, maxLength: 2 }),
+      fc.array(
+        patterns.filter((some) => some.length > 0),
+        { minLength: 1, maxLength: 2 },
+      ),
       fc.array(steps, { minLength: 5, maxLength: 60 }),
       (maxTopics, first, run) => check(new World(first.length, maxTopics), first, run, true),
     ),

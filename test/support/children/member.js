@@ -192,6 +192,9 @@ const commands = {
   block({ ms }) {
     const startedAt = now()
     statesSeen = new Set()
+    note({ note: 'blocking' })
+    // Overdue at the end, right behind the tick on which liveness judges and before anything that came is read.
+    setTimeout(look, 1500)
     spin(ms)
     const until = performance.now() + 4000
     const again = () => {
