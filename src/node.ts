@@ -1,5 +1,11 @@
-import { EventEmitter } from 'node:events'
 import { networkInterfaces } from 'node:os'
+import {
+  checkPublishOptions,
+  checkRequestManyOptions,
+  checkRequestOptions,
+  checkRespondOptions,
+  checkSubscribeOptions,
+} from './calls.ts'
 import { systemClock } from './clock.ts'
 import { Answers } from './delivery/answers.ts'
 import { dispatch } from './delivery/dispatch.ts'
@@ -15,6 +21,7 @@ import {
   type RespondHandler,
   type RespondOptions,
 } from './delivery/responders.ts'
+import { Stated } from './delivery/stated.ts'
 import {
   type SubscribeHandler,
   type SubscribeOptions,
@@ -23,9 +30,9 @@ import {
 } from './delivery/subscriptions.ts'
 import type { Source } from './discovery/discovery.ts'
 import { defaultRegistryDirectory, Registry } from './discovery/registry.ts'
-import { messageOf, SkeinError } from './errors.ts'
+import { SkeinError } from './errors.ts'
+import { type Events, Reports } from './observe/reports.ts'
 import {
-  boolean,
   count,
   duration,
   type NodeOptions,
@@ -35,19 +42,11 @@ import {
 } from './options.ts'
 import type { PeerInfo } from './peers/peer.ts'
 import { Roster } from './peers/roster.ts'
-import { type Address, endpointOf, type Interest } from './protocol/control-frames.ts'
+import { type Address, endpointOf } from './protocol/control-frames.ts'
 import { newId } from './protocol/header.ts'
 import { validateTopic } from './protocol/topics.ts'
 import { Feed } from './transport/feed.ts'
 import { ZeromqTransport } from './transport/zeromq.ts'
-
-export interface Events {
-  'peer-up': [peer: PeerInfo]
-  'peer-down': [peer: PeerInfo]
-  gap: [gap: Gap]
-  /** Something was dropped, refused or failed that no call of yours reports. */
-  warning: [error: SkeinError]
-}
 
 /** Counts since the node was started. */
 export interface Stats {
@@ -69,7 +68,6 @@ export interface Stats {
   readonly malformed: number
 }
 
-const MALFORMED_WARNING_MS = 100
 const FRAME_OVERHEAD_BYTES = 64 * 1024
 
 /**
@@ -87,7 +85,7 @@ export class Node {
   readonly mesh: string
   readonly boot: string
   readonly #options: ResolvedOptions
-  readonly #events = new EventEmitter<Events>()
+  readonly #reports: Reports
   readonly #transport: ZeromqTransport
   readonly #roster: Roster
   readonly #feed: Feed
@@ -99,12 +97,8 @@ export class Node {
   readonly #requests: Requests
   readonly #answers: Answers
   readonly #publisher: Publisher
+  readonly #stated: Stated
   readonly #undo: (() => void | Promise<void>)[] = []
-  #revision = 0
-  #interestChanged = false
-  #gaps = 0
-  #malformed = 0
-  #warnedAt = Number.NEGATIVE_INFINITY
   #closing: Promise<{ unsettled: number }> | undefined
   #discovery: Source | undefined
 
@@ -119,16 +113,18 @@ export class Node {
     this.name = name
     this.mesh = mesh
     this.boot = boot
-    const fault = (error: unknown): void => this.#fault(error)
-    const gap = (missed: Gap): void => this.#gap(missed)
+    const reports = new Reports(clock, options.logger, name)
+    this.#reports = reports
+    const fault = (error: unknown): void => reports.fault(error)
+    const gap = (missed: Gap): void => reports.gap(missed)
     const maxFrameBytes = Math.max(limits.maxValueBytes, limits.maxRequestBytes) + FRAME_OVERHEAD_BYTES
     const transport = new ZeromqTransport({ maxFrameBytes })
     this.#transport = transport
-    this.#subscriptions = new Subscriptions({ clock, changed: () => this.#interestReady(), gap, fault })
+    this.#subscriptions = new Subscriptions({ clock, changed: () => this.#stated.subscribed(), gap, fault })
     this.#responders = new Responders({
       clock,
       maxReplyBytes: limits.maxRequestBytes,
-      changed: () => this.#interestKnown(),
+      changed: () => this.#stated.responding(),
     })
     this.#feed = new Feed({
       id,
@@ -179,7 +175,7 @@ export class Node {
       clock,
       queueBytes: limits.feedBytes,
       goneMs,
-      interest: () => this.#interest(),
+      interest: () => this.#stated.interest(),
       frame: (peer, type, reader) =>
         dispatch(peer, type, reader, {
           feed: this.#feed,
@@ -198,7 +194,7 @@ export class Node {
         this.#requests.changed()
         this.#following.up(peer)
         this.#outbox.up(peer)
-        if (!peer.visitor) this.#emit('peer-up', peer.info())
+        if (!peer.visitor) reports.emit('peer-up', peer.info())
       },
       resumed: (peer, taken) => {
         this.#requests.resumed(peer)
@@ -211,7 +207,7 @@ export class Node {
         this.#answers.down(peer)
         this.#outbox.down(peer)
         this.#inbox.down(peer)
-        if (!peer.visitor) this.#emit('peer-down', peer.info())
+        if (!peer.visitor) reports.emit('peer-down', peer.info())
       },
       gone: (peer) => {
         this.#following.gone(peer)
@@ -222,8 +218,15 @@ export class Node {
         this.#feed.follow(peer.id, peer.interest.revision, peer.interest.patterns)
       },
       refused: (sighting) => this.#discovery?.refused(sighting),
-      warning: (error) => this.#warn(error),
+      warning: (error) => reports.warn(error),
       fault,
+    })
+    this.#stated = new Stated({
+      subscriptions: this.#subscriptions,
+      responders: this.#responders,
+      requests: this.#requests,
+      following: this.#following,
+      roster: () => this.#roster,
     })
     this.#publisher = new Publisher({
       self,
@@ -260,7 +263,7 @@ export class Node {
         await discovery.start(self, {
           seen: (sighting) => this.#roster.seen(sighting),
           gone: () => {},
-          warning: (error) => this.#warn(error),
+          warning: (error) => this.#reports.warn(error),
         })
       }
       await this.#roster.settled(settleMs)
@@ -336,9 +339,7 @@ export class Node {
     this.#assertOpen(`respond to '${name}'`)
     if (typeof handler !== 'function')
       throw new SkeinError('OPTION_INVALID', `respond to '${name}': the handler is no function`)
-    checkKeys('respond', options, ['concurrency', 'queue'])
-    if (options.concurrency !== undefined) count('concurrency', options.concurrency)
-    if (options.queue !== undefined) count('queue', options.queue, 0)
+    checkRespondOptions(options)
     return this.#responders.add(name, handler as RespondHandler, options)
   }
 
@@ -370,9 +371,7 @@ export class Node {
     options: RequestManyOptions = {},
   ): AsyncGenerator<Reply<T>> {
     this.#assertOpen(`request '${name}'`)
-    checkKeys('requestMany', options, ['timeoutMs', 'max', 'signal', 'headers'])
-    if (options.timeoutMs !== undefined) duration('timeoutMs', options.timeoutMs)
-    if (options.max !== undefined) count('max', options.max)
+    checkRequestManyOptions(options)
     yield* this.#requests.requestMany(name, value, options) as AsyncGenerator<Reply<T>>
   }
 
@@ -399,17 +398,17 @@ export class Node {
   }
 
   on<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
-    this.#events.on(event, listener as never)
+    this.#reports.events.on(event, listener as never)
     return this
   }
 
   once<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
-    this.#events.once(event, listener as never)
+    this.#reports.events.once(event, listener as never)
     return this
   }
 
   off<E extends keyof Events>(event: E, listener: (...args: Events[E]) => void): this {
-    this.#events.off(event, listener as never)
+    this.#reports.events.off(event, listener as never)
     return this
   }
 
@@ -437,8 +436,8 @@ export class Node {
       requestsPending: this.#requests.pending,
       repliesLate: this.#requests.late,
       load: this.#responders.load,
-      gaps: this.#gaps,
-      malformed: this.#malformed,
+      gaps: this.#reports.gaps,
+      malformed: this.#reports.malformed,
     }
   }
 
@@ -467,6 +466,7 @@ export class Node {
   }
 
   async #close(): Promise<{ unsettled: number }> {
+    this.#stated.close()
     const { closeTimeoutMs } = this.#options
     await this.#discovery?.close()
     this.#responders.close()
@@ -480,7 +480,7 @@ export class Node {
     await this.#subscriptions.close()
     await this.#undoAll()
     if (unsettled > 0)
-      this.#warn(
+      this.#reports.warn(
         new SkeinError('CLOSED', `the node was closed with ${unsettled} requests or hand-overs unsettled`),
       )
     return { unsettled }
@@ -503,46 +503,10 @@ export class Node {
           ),
         subscription: (prefix, present) => this.#feed.listeners(prefix, present),
         delivery: (frames) => this.#inbox.take(frames),
-        fault: (error) => this.#fault(error),
+        fault: (error) => this.#reports.fault(error),
       },
     )
     return { ...ports, host: advertise ?? (isWildcard(bind) ? outwardHost() : bind) }
-  }
-
-  #interest(): Interest {
-    return {
-      revision: this.#revision,
-      patterns: this.#subscriptions.patterns(),
-      responders: this.#responders.names(),
-    }
-  }
-
-  /** Peers learn of all changes of one turn at once; answers the revision they learn them under. */
-  #interestChanges(): number {
-    if (!this.#interestChanged && this.#closing === undefined) {
-      this.#interestChanged = true
-      queueMicrotask(() => {
-        this.#interestChanged = false
-        this.#revision++
-        this.#requests.changed()
-        this.#roster.stateInterest()
-        this.#following.listen(this.#subscriptions.filters(), this.#revision)
-      })
-      return this.#revision + 1
-    }
-    return this.#revision + (this.#interestChanged ? 1 : 0)
-  }
-
-  async #interestReady(): Promise<void> {
-    const revision = this.#interestChanges()
-    await Promise.resolve()
-    await this.#following.ready(revision)
-  }
-
-  async #interestKnown(): Promise<void> {
-    const revision = this.#interestChanges()
-    await Promise.resolve()
-    await this.#roster.known(revision)
   }
 
   async #wait(
@@ -565,44 +529,6 @@ export class Node {
     if (this.#closing !== undefined)
       throw new SkeinError('CLOSED', `${what}: node '${this.name}' is closed`, { mayHaveRun: false })
   }
-
-  #gap(gap: Gap): void {
-    this.#gaps += gap.count ?? 0
-    this.#emit('gap', gap)
-  }
-
-  /** Frames that cannot be ours are dropped and counted; a flood of them is not a flood of warnings. */
-  #fault(error: unknown): void {
-    const known = error instanceof SkeinError
-    const warning = known
-      ? error
-      : new SkeinError('MALFORMED', `a fault while reading: ${messageOf(error)}`, { cause: error })
-    if (warning.code !== 'MALFORMED') {
-      this.#warn(warning)
-      return
-    }
-    this.#malformed++
-    const now = systemClock.now()
-    if (now - this.#warnedAt < MALFORMED_WARNING_MS) return
-    this.#warnedAt = now
-    this.#warn(warning)
-  }
-
-  #warn(error: SkeinError): void {
-    this.#options.logger?.warn({ code: error.code, node: this.name }, error.message)
-    this.#emit('warning', error)
-  }
-
-  #emit<E extends keyof Events>(event: E, ...args: Events[E]): void {
-    try {
-      this.#events.emit(event, ...(args as never))
-    } catch (error) {
-      // A listener's fault is its author's: it surfaces as an uncaught exception and disturbs nobody here.
-      queueMicrotask(() => {
-        throw error
-      })
-    }
-  }
 }
 
 /**
@@ -624,49 +550,4 @@ const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::
 const outwardHost = (): string => {
   const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
   return all.find(({ internal, family }) => !internal && family === 'IPv4')?.address ?? '127.0.0.1'
-}
-
-const checkKeys = (call: string, options: object, known: readonly string[]): void => {
-  for (const key of Object.keys(options)) {
-    if (!known.includes(key)) {
-      throw new SkeinError(
-        'OPTION_INVALID',
-        `option '${key}' of ${call} is not an option; known are ${known.join(', ')}`,
-      )
-    }
-  }
-}
-
-const checkPublishOptions = (options: PublishOptions): void => {
-  if (options.delivery !== undefined && options.delivery !== 'at-most-once') {
-    throw unsupported(
-      'delivery',
-      `'${String(options.delivery)}' needs the journal; leave it out for at most once`,
-    )
-  }
-  checkKeys('publish', options, ['headers', 'lend', 'delivery'])
-}
-
-const checkSubscribeOptions = (options: SubscribeOptions): void => {
-  if ('group' in options) throw unsupported('group', 'every subscription gets its own copy')
-  checkKeys('subscribe', options, ['concurrency', 'queue', 'onOverflow', 'echo'])
-  if (options.concurrency !== undefined) count('concurrency', options.concurrency)
-  if (options.queue !== undefined) count('queue', options.queue)
-  if (options.echo !== undefined) boolean('echo', options.echo)
-  if (
-    options.onOverflow !== undefined &&
-    options.onOverflow !== 'drop-oldest' &&
-    options.onOverflow !== 'drop-newest'
-  ) {
-    throw new SkeinError(
-      'OPTION_INVALID',
-      `option 'onOverflow': '${String(options.onOverflow)}' is no policy; 'drop-oldest' and 'drop-newest' are`,
-    )
-  }
-}
-
-const checkRequestOptions = (options: RequestOptions): void => {
-  checkKeys('request', options, ['timeoutMs', 'signal', 'to', 'headers', 'waitMs'])
-  if (options.timeoutMs !== undefined) duration('timeoutMs', options.timeoutMs)
-  if (options.waitMs !== undefined) duration('waitMs', options.waitMs)
 }

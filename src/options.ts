@@ -1,14 +1,7 @@
 import { hostname } from 'node:os'
 import { SkeinError } from './errors.ts'
+import type { Logger } from './observe/reports.ts'
 import { isId, newId } from './protocol/header.ts'
-
-/** Takes what the node has to say to its operator; a pino logger fits. */
-export interface Logger {
-  debug(fields: object, text: string): void
-  info(fields: object, text: string): void
-  warn(fields: object, text: string): void
-  error(fields: object, text: string): void
-}
 
 /** Bounds of memory and size. Peers refuse what is larger than their own limits, so raise them on every node. */
 export interface Limits {

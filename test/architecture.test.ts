@@ -11,7 +11,7 @@ const LAYERS: readonly RegExp[] = [
   /^(discovery|transport|journal)\//,
   /^peers\//,
   /^(delivery|observe)\//,
-  /^(node|options)\.ts$/,
+  /^(node|options|calls)\.ts$/,
   /^index\.ts$/,
   /^cli\//,
 ]

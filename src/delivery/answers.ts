@@ -135,8 +135,8 @@ export class Answers {
 
   #reply(peer: Peer, number: number, answer: Answer): void {
     if (peer.route === undefined || peer.route.lane.isClosed) {
-      const asker = this.#asker(peer)
-      if (asker.held.size < MAX_HELD) asker.held.set(number, answer)
+      const held = this.#askers.get(peer)?.held
+      if (held !== undefined && held.size < MAX_HELD) held.set(number, answer)
       return
     }
     if (!answer.ok) {

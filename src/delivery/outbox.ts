@@ -99,6 +99,10 @@ class DeliveryLane {
     while (this.#unconfirmed.length > 0 && this.#unconfirmed[0]!.number <= number) {
       this.#unconfirmedBytes -= this.#unconfirmed.shift()!.bytes
     }
+    // What waits to be sent again may have been taken the first time: nobody would confirm it once more.
+    while (this.#queue.length > 0 && this.#queue[0]!.number <= number) {
+      this.#queueBytes -= this.#queue.shift()!.bytes
+    }
     while (this.#queue.length > 0 && this.#queue[0]!.number <= number) {
       this.#queueBytes -= this.#queue.shift()!.bytes
     }

@@ -1,4 +1,4 @@
-import { SkeinError } from '../errors.ts'
+import { messageOf, SkeinError } from '../errors.ts'
 import type { Reader, Writer } from './bytes.ts'
 import { pack, unpack } from './codec.ts'
 import { readTopicLast, type TopicLast, writeTopicLast } from './feed-batch.ts'
@@ -102,7 +102,11 @@ const readInterestFields = (value: unknown): Interest => {
   if (!isCount(revision) || !Array.isArray(patterns) || !Array.isArray(responders))
     throw malformed('interest')
   if (patterns.length + responders.length > MAX_PATTERNS) throw malformed('interest')
-  return { revision, patterns: patterns.map(validatePattern), responders: responders.map(validateTopic) }
+  try {
+    return { revision, patterns: patterns.map(validatePattern), responders: responders.map(validateTopic) }
+  } catch (cause) {
+    throw new SkeinError('MALFORMED', `an interest was refused: ${messageOf(cause)}`, { cause })
+  }
 }
 
 const readAddress = (value: unknown): Address => {

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import { isSkeinError, SkeinError } from '../errors.ts'
+import { SkeinError } from '../errors.ts'
 import { BATCH_BYTES, Reader } from '../protocol/bytes.ts'
 import {
   BARRIER_BYTE,
@@ -311,7 +311,3 @@ export class Follow {
     this.#options.confirmed(this.#revision)
   }
 }
-
-/** A frame that is not ours is worth a warning, a fault of our own is not swallowed as one. */
-export const isForeign = (error: unknown): error is SkeinError =>
-  isSkeinError(error, 'MALFORMED') || isSkeinError(error, 'VERSION_MISMATCH')
