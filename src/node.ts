@@ -6,6 +6,7 @@ import {
   checkRespondOptions,
   checkSubscribeOptions,
 } from './calls.ts'
+import { Changes } from './changes.ts'
 import { systemClock } from './clock.ts'
 import { Answers } from './delivery/answers.ts'
 import { dispatch } from './delivery/dispatch.ts'
@@ -40,6 +41,7 @@ import {
   resolveOptions,
   unsupported,
 } from './options.ts'
+import { Greeter } from './peers/greeter.ts'
 import type { PeerInfo } from './peers/peer.ts'
 import { Roster } from './peers/roster.ts'
 import { type Address, endpointOf } from './protocol/control-frames.ts'
@@ -87,7 +89,9 @@ export class Node {
   readonly #options: ResolvedOptions
   readonly #reports: Reports
   readonly #transport: ZeromqTransport
+  readonly #changes: Changes
   readonly #roster: Roster
+  readonly #greeter: Greeter
   readonly #feed: Feed
   readonly #subscriptions: Subscriptions
   readonly #following: Following
@@ -107,6 +111,8 @@ export class Node {
     const clock = systemClock
     const { id, name, mesh, limits, patienceMs, goneMs, listen, roomTimeoutMs } = options
     const boot = newId()
+    const changes = new Changes(clock)
+    this.#changes = changes
     const self = { id, boot }
     this.#options = options
     this.id = id
@@ -134,7 +140,7 @@ export class Node {
       queueBytes: limits.feedBytes,
       maxTopics: limits.maxTopics,
       publish: (frames, patient) => transport.publish(frames, patient),
-      confirmed: () => this.#roster.touch(),
+      confirmed: () => changes.notify(),
       askReport: (peer, number) => this.#roster.askReport(peer, number),
     })
     this.#following = new Following({
@@ -164,41 +170,21 @@ export class Node {
       responders: this.#responders,
       peer: (peer) => this.#roster.get(peer),
       members: () => this.#roster.members(),
-      change: (timeoutMs) => this.#roster.change(timeoutMs),
+      changes,
     })
     this.#answers = new Answers({ responders: this.#responders, maxRequestBytes: limits.maxRequestBytes })
     this.#roster = new Roster({
-      ...self,
-      name,
-      mesh,
-      transport,
       clock,
-      queueBytes: limits.feedBytes,
+      changes,
       goneMs,
       interest: () => this.#stated.interest(),
-      frame: (peer, type, reader) =>
-        dispatch(peer, type, reader, {
-          feed: this.#feed,
-          following: this.#following,
-          outbox: this.#outbox,
-          requests: this.#requests,
-          answers: this.#answers,
-          gap,
-        }),
-      takenFrom: (peer) => this.#inbox.takenFrom(peer),
       sentTo: (peer) => this.#outbox.sentTo(peer),
-      pinged: (peer, sent) => this.#inbox.pinged(peer, sent),
-      ponged: (peer, taken) => this.#outbox.ponged(peer, taken),
       awaits: (peer) => this.#requests.awaits(peer) || this.#outbox.awaits(peer),
       up: (peer) => {
         this.#requests.changed()
         this.#following.up(peer)
         this.#outbox.up(peer)
         if (!peer.visitor) reports.emit('peer-up', peer.info())
-      },
-      resumed: (peer, taken) => {
-        this.#requests.resumed(peer)
-        this.#outbox.resume(peer, taken)
       },
       down: (peer, tails) => {
         this.#feed.unfollow(peer.id)
@@ -216,6 +202,34 @@ export class Node {
       interested: (peer) => {
         this.#requests.changed()
         this.#feed.follow(peer.id, peer.interest.revision, peer.interest.patterns)
+      },
+      lost: (peer) => this.#greeter.redial(peer),
+    })
+    this.#greeter = new Greeter({
+      ...self,
+      name,
+      mesh,
+      transport,
+      clock,
+      changes,
+      queueBytes: limits.feedBytes,
+      roster: this.#roster,
+      interest: () => this.#stated.interest(),
+      frame: (peer, type, reader) =>
+        dispatch(peer, type, reader, {
+          feed: this.#feed,
+          following: this.#following,
+          outbox: this.#outbox,
+          requests: this.#requests,
+          answers: this.#answers,
+          gap,
+        }),
+      takenFrom: (peer) => this.#inbox.takenFrom(peer),
+      pinged: (peer, sent) => this.#inbox.pinged(peer, sent),
+      ponged: (peer, taken) => this.#outbox.ponged(peer, taken),
+      resumed: (peer, taken) => {
+        this.#requests.resumed(peer)
+        this.#outbox.resume(peer, taken)
       },
       refused: (sighting) => this.#discovery?.refused(sighting),
       warning: (error) => reports.warn(error),
@@ -249,7 +263,9 @@ export class Node {
       this.#undo.push(() => this.#transport.close())
       const address = this.#options.listen ? await this.#listen() : null
       this.#undo.push(() => this.#roster.close())
-      this.#roster.start(address)
+      this.#undo.push(() => this.#greeter.close())
+      this.#roster.start()
+      this.#greeter.start(address)
       const { registry, settleMs, bind } = this.#options
       if (registry !== false) {
         const discovery = new Registry({ directory: registry ?? defaultRegistryDirectory(), mesh: this.mesh })
@@ -261,12 +277,12 @@ export class Node {
             ? null
             : { id, boot, name, endpoint: endpointOf(host, address.control), source: 'registry' as const }
         await discovery.start(self, {
-          seen: (sighting) => this.#roster.seen(sighting),
-          gone: () => {},
+          seen: (sighting) => this.#greeter.seen(sighting),
+          gone: (goneId, goneBoot) => this.#greeter.gone(goneId, goneBoot),
           warning: (error) => this.#reports.warn(error),
         })
       }
-      await this.#roster.settled(settleMs)
+      await this.#greeter.settled(settleMs)
     } catch (error) {
       await this.#undoAll()
       throw error
@@ -275,7 +291,7 @@ export class Node {
 
   /** The other nodes of the mesh as this one sees them. */
   get peers(): PeerInfo[] {
-    return this.#roster.infos()
+    return [...this.#roster.infos(), ...this.#greeter.candidates()]
   }
 
   /**
@@ -495,7 +511,7 @@ export class Node {
     const ports = await this.#transport.listen(
       { host: bind, port },
       {
-        control: (route, batch) => this.#roster.control(route, batch),
+        control: (route, batch) => this.#greeter.control(route, batch),
         plain: (route, frames) =>
           this.#answers.plain(
             frames,
@@ -516,13 +532,10 @@ export class Node {
     missing: (found: number) => string,
   ): Promise<void> {
     const limitMs = duration('timeoutMs', timeoutMs ?? 10_000)
-    const until = systemClock.now() + limitMs
-    while (found() < least) {
-      this.#assertOpen('wait')
-      const left = until - systemClock.now()
-      if (left <= 0) throw new SkeinError('WAIT_TIMEOUT', `after ${limitMs} ms ${missing(found())}`)
-      await this.#roster.change(left)
-    }
+    const enough = (): boolean => this.#closing !== undefined || found() >= least
+    const came = await this.#changes.until(enough, limitMs)
+    this.#assertOpen('wait')
+    if (!came) throw new SkeinError('WAIT_TIMEOUT', `after ${limitMs} ms ${missing(found())}`)
   }
 
   #assertOpen(what: string): void {

@@ -1,3 +1,4 @@
+import type { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
@@ -71,8 +72,7 @@ export interface RequestsOptions {
   readonly responders: Responders
   peer(id: string): Peer | undefined
   members(): Peer[]
-  /** Resolves at the next change of any peer, at the latest after the time. */
-  change(timeoutMs: number): Promise<void>
+  readonly changes: Changes
 }
 
 /**
@@ -283,7 +283,7 @@ export class Requests {
     const { clock } = this.#options
     const until = clock.now() + waitMs
     while (this.#responding(name).length === 0 && clock.now() < until && !this.#closed) {
-      await this.#options.change(Math.min(50, until - clock.now()))
+      await this.#options.changes.next(Math.min(50, until - clock.now()))
       signal?.throwIfAborted()
     }
     this.#assertOpen(name)

@@ -53,6 +53,8 @@ export interface LinkOptions {
 export class Link {
   readonly endpoint: string
   readonly lane: Lane
+  /** How often it was open and broke. */
+  breaks = 0
   readonly #options: LinkOptions
   #dial: Dial | undefined
   #number = 0
@@ -79,6 +81,7 @@ export class Link {
     this.#dial = this.#options.transport.dialControl(this.endpoint, {
       up: () => this.greet(),
       down: () => {
+        if (this.#welcomed) this.breaks++
         this.#welcomed = false
         this.#cancelAgain?.()
         this.#options.broken(this)
@@ -137,6 +140,8 @@ export class Link {
 export class Route {
   readonly key: string
   readonly lane: Lane
+  /** Called when it is closed. */
+  closed: (() => void) | undefined
 
   constructor(key: string, helloNumber: number, transport: Transport, clock: Clock, queueBytes: number) {
     this.key = key
@@ -159,6 +164,11 @@ export class Route {
 
   send(type: number, write?: (writer: ReturnType<Lane['begin']>) => void): void {
     sendFrame(this.lane, type, write)
+  }
+
+  close(): void {
+    this.lane.close()
+    this.closed?.()
   }
 }
 

@@ -156,7 +156,7 @@ interface Work {
 
 const followTaking = (work: Work): { take: (frames: Buffer[]) => void; barrier: () => Buffer } => {
   let events: DialEvents | undefined
-  let barrier = Buffer.alloc(0)
+  let barrier: Buffer = Buffer.alloc(0)
   const follow = new Follow({
     ownId: ID,
     boot: BOOT,

@@ -124,7 +124,7 @@ test('mesh - an address that answers for another mesh is refused, and peers says
     endpoint: `tcp://127.0.0.1:${port}`,
   }
   writeFileSync(join(directory, 'mine', `${ID}.json`), JSON.stringify(forged), { mode: 0o600 })
-  await eventually(() => a.peers.some((peer) => peer.id === ID && peer.reason !== undefined))
+  await eventually(() => a.peers.some((peer) => peer.id === ID && peer.reason?.includes('mesh')))
   const seen = a.peers.find((peer) => peer.id === ID) as Peer
   expect(seen.state).toBe('seen')
   expect(seen.reason).toMatch(/mesh 'other'.*mesh 'mine'/)

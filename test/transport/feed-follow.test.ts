@@ -33,7 +33,7 @@ class World {
   readonly sent = new Map<string, number>()
   /** The same at the moment a barrier was answered first. */
   readonly answered = new Map<string, Map<string, number>>()
-  #barrier = ''
+  readonly #barriers = new Map<string, string>()
 
   constructor(subscribers: number, maxTopics: number) {
     this.feed = new Feed({
@@ -57,8 +57,6 @@ class World {
     }
     this.subscribers = Array.from({ length: subscribers }, (_, i) => new Subscriber(this, i, maxTopics))
   }
-
-  readonly #barriers = new Map<string, string>()
 
   publish(topic: string, bytes: number): void {
     const index = this.sent.get(topic) ?? 0
@@ -294,7 +292,7 @@ const check = async (
   world.feed.close()
 }
 
-const RUNS = Number(process.env.FEED_RUNS ?? 150)
+const RUNS = 300
 
 test('feed and follow - whatever the network does, each topic arrives in order, once, and the rest is counted (G4, G5)', async () => {
   await fc.assert(
