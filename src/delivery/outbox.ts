@@ -103,9 +103,6 @@ class DeliveryLane {
     while (this.#queue.length > 0 && this.#queue[0]!.number <= number) {
       this.#queueBytes -= this.#queue.shift()!.bytes
     }
-    while (this.#queue.length > 0 && this.#queue[0]!.number <= number) {
-      this.#queueBytes -= this.#queue.shift()!.bytes
-    }
     void this.#pump()
     if (this.#isEmpty()) this.#wakeIdle()
   }

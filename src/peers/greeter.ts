@@ -23,7 +23,7 @@ import type { Roster } from './roster.ts'
 const BACK_MS = 500
 /** How long the holder of an id has to show that it lives, when another boot claims the same id. */
 const CHALLENGE_MS = 500
-const REDIAL_MS = 500
+const REDIAL_MS = 200
 const REDIAL_MAX_MS = 10_000
 const MAX_CANDIDATES = 1024
 

@@ -174,90 +174,93 @@ class Subscriber {
 type Step = (world: World) => void | Promise<void>
 
 const who = fc.nat(1)
-const patterns = fc.subarray(PATTERNS, { maxLength: 3 })
+const patternsOf = (all: string[]): fc.Arbitrary<string[]> => fc.subarray(all, { maxLength: 3 })
+/** Whose filters let nothing else pass: what was lost of a topic before it was wanted is never told later. */
+const EXACT = PATTERNS.filter((pattern) => pattern !== '*.a')
 /** Each step prints as what it does, so that a counterexample can be read. */
 const step = (text: string, run: Step): Step => Object.assign(run, { toString: () => text })
 
 const pick = (world: World, index: number): Subscriber => world.subscribers[index % world.subscribers.length]!
 
-const steps = fc.oneof(
-  {
-    weight: 6,
-    arbitrary: fc
-      .tuple(
-        fc.constantFrom(...TOPICS),
-        fc.integer({ min: 1, max: 5 }),
-        fc.constantFrom(4, 100, 9000, 40_000),
-      )
-      .map(([topic, count, bytes]) =>
-        step(`publish ${count} of ${bytes} to ${topic}`, (world) => {
-          for (let i = 0; i < count; i++) world.publish(topic, bytes)
+const stepsOf = (patterns: string[]): fc.Arbitrary<Step> =>
+  fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc
+        .tuple(
+          fc.constantFrom(...TOPICS),
+          fc.integer({ min: 1, max: 5 }),
+          fc.constantFrom(4, 100, 9000, 40_000),
+        )
+        .map(([topic, count, bytes]) =>
+          step(`publish ${count} of ${bytes} to ${topic}`, (world) => {
+            for (let i = 0; i < count; i++) world.publish(topic, bytes)
+          }),
+        ),
+    },
+    {
+      weight: 4,
+      arbitrary: fc
+        .constantFrom(0, 1, 5, 30, 120)
+        .map((ms) => step(`advance ${ms}`, (world) => world.clock.advance(ms))),
+    },
+    {
+      weight: 4,
+      arbitrary: who.map((i) =>
+        step(`flow ${i}`, async (world) => {
+          pick(world, i).flow()
+          await world.clock.advance(1)
         }),
       ),
-  },
-  {
-    weight: 4,
-    arbitrary: fc
-      .constantFrom(0, 1, 5, 30, 120)
-      .map((ms) => step(`advance ${ms}`, (world) => world.clock.advance(ms))),
-  },
-  {
-    weight: 4,
-    arbitrary: who.map((i) =>
-      step(`flow ${i}`, async (world) => {
-        pick(world, i).flow()
-        await world.clock.advance(1)
-      }),
-    ),
-  },
-  {
-    weight: 2,
-    arbitrary: fc
-      .tuple(who, fc.nat(3))
-      .map(([i, n]) => step(`read ${i} ${n}`, (world) => void pick(world, i).end.read(n))),
-  },
-  {
-    weight: 2,
-    arbitrary: fc
-      .tuple(who, fc.nat(3))
-      .map(([i, n]) => step(`subscriptions ${i} ${n}`, (world) => pick(world, i).end.pushSubscriptions(n))),
-  },
-  {
-    weight: 1,
-    arbitrary: fc.tuple(who, fc.nat(2)).map(([i, n]) =>
-      step(`control ${i} ${n}`, (world) => {
-        for (const run of pick(world, i).control.splice(0, n)) run()
-      }),
-    ),
-  },
-  {
-    weight: 3,
-    arbitrary: fc
-      .tuple(who, fc.nat(20))
-      .map(([i, at]) => step(`drop ${i} ${at}`, (world) => pick(world, i).end.drop(at))),
-  },
-  { weight: 2, arbitrary: who.map((i) => step(`down ${i}`, (world) => pick(world, i).end.down())) },
-  {
-    weight: 3,
-    arbitrary: fc
-      .tuple(who, fc.nat())
-      .map(([i, seed]) =>
-        step(`up ${i}`, (world) =>
-          pick(world, i).end.up(
-            (key) => (Buffer.from(key, 'latin1').reduce((sum, byte) => sum * 31 + byte, seed) >>> 0) % 97,
+    },
+    {
+      weight: 2,
+      arbitrary: fc
+        .tuple(who, fc.nat(3))
+        .map(([i, n]) => step(`read ${i} ${n}`, (world) => void pick(world, i).end.read(n))),
+    },
+    {
+      weight: 2,
+      arbitrary: fc
+        .tuple(who, fc.nat(3))
+        .map(([i, n]) => step(`subscriptions ${i} ${n}`, (world) => pick(world, i).end.pushSubscriptions(n))),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.tuple(who, fc.nat(2)).map(([i, n]) =>
+        step(`control ${i} ${n}`, (world) => {
+          for (const run of pick(world, i).control.splice(0, n)) run()
+        }),
+      ),
+    },
+    {
+      weight: 3,
+      arbitrary: fc
+        .tuple(who, fc.nat(20))
+        .map(([i, at]) => step(`drop ${i} ${at}`, (world) => pick(world, i).end.drop(at))),
+    },
+    { weight: 2, arbitrary: who.map((i) => step(`down ${i}`, (world) => pick(world, i).end.down())) },
+    {
+      weight: 3,
+      arbitrary: fc
+        .tuple(who, fc.nat())
+        .map(([i, seed]) =>
+          step(`up ${i}`, (world) =>
+            pick(world, i).end.up(
+              (key) => (Buffer.from(key, 'latin1').reduce((sum, byte) => sum * 31 + byte, seed) >>> 0) % 97,
+            ),
           ),
         ),
-      ),
-  },
-  {
-    weight: 1,
-    arbitrary: fc
-      .tuple(who, patterns)
-      .map(([i, wanted]) =>
-        step(`listen ${i} ${wanted.join(' ')}`, (world) => pick(world, i).listen(wanted)),
-      ),
-  },
-)
+    },
+    {
+      weight: 1,
+      arbitrary: fc
+        .tuple(who, patternsOf(patterns))
+        .map(([i, wanted]) =>
+          step(`listen ${i} ${wanted.join(' ')}`, (world) => pick(world, i).listen(wanted)),
+        ),
+    },
+  )
 
 /** Runs the steps on subscribers that began with these patterns and were confirmed; then checks every account. */
 const check = async (
@@ -298,10 +301,10 @@ test('feed and follow - whatever the network does, each topic arrives in order, 
   await fc.assert(
     fc.asyncProperty(
       fc.array(
-        patterns.filter((some) => some.length > 0),
+        patternsOf(PATTERNS).filter((some) => some.length > 0),
         { minLength: 1, maxLength: 2 },
       ),
-      fc.array(steps, { minLength: 5, maxLength: 60 }),
+      fc.array(stepsOf(PATTERNS), { minLength: 5, maxLength: 60 }),
       (first, run) => check(new World(first.length, 100), first, run, false),
     ),
     { numRuns: RUNS },
@@ -313,10 +316,10 @@ test('feed and follow - with topics forgotten at both ends order holds and no ga
     fc.asyncProperty(
       fc.integer({ min: 1, max: 4 }),
       fc.array(
-        patterns.filter((some) => some.length > 0),
+        patternsOf(EXACT).filter((some) => some.length > 0),
         { minLength: 1, maxLength: 2 },
       ),
-      fc.array(steps, { minLength: 5, maxLength: 60 }),
+      fc.array(stepsOf(EXACT), { minLength: 5, maxLength: 60 }),
       (maxTopics, first, run) => check(new World(first.length, maxTopics), first, run, true),
     ),
     { numRuns: RUNS },
