@@ -301,7 +301,7 @@ export class Feed {
 
   /**
    * Forgets a topic that was not used since it was last looked at; if all were, the one that is looked at again first.
-   * It returns under a new generation; an open batch of the old one still leaves.
+   * It returns under a new generation; its open batch leaves.
    */
   #evict(): void {
     for (const [name, topic] of this.#topics) {
@@ -311,6 +311,8 @@ export class Feed {
         this.#topics.set(name, topic)
         continue
       }
+      // Before anything of its next generation does.
+      if (topic.count > 0) this.#seal(topic)
       topic.stage = -1
       return
     }

@@ -196,6 +196,21 @@ test('feed - more topics than it may remember, all in one turn, all leave and no
   expect(at.feed.stats().topics).toBe(3)
 })
 
+test('feed - what a forgotten topic still held leaves before anything of its next generation (G4)', async () => {
+  const at = bench({ maxTopics: 1 })
+  confirm(at, ONE, '>')
+  for (const [topic, value] of [
+    ['a', 1],
+    ['b', 2],
+    ['a', LARGE],
+  ] as const) {
+    void at.feed.publish(topic, payloadOf(value))
+  }
+  await at.clock.advance(1)
+  const ofA = messages(at.batches).filter(({ topic }) => topic === 'a')
+  expect(ofA.map(({ values }) => values[0])).toEqual([1, LARGE])
+})
+
 test('feed - while there is room every publish answers one shared resolved promise', async () => {
   const at = bench()
   confirm(at, ONE, 'a')
