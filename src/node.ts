@@ -262,6 +262,9 @@ export class Node {
     try {
       this.#undo.push(() => this.#transport.close())
       const address = this.#options.listen ? await this.#listen() : null
+      // Sockets that listen keep the process alive, as a server does; a node that only dials does so until it is closed.
+      const alive = setInterval(() => {}, 2 ** 30)
+      this.#undo.push(() => clearInterval(alive))
       this.#undo.push(() => this.#roster.close())
       this.#undo.push(() => this.#greeter.close())
       this.#roster.start()

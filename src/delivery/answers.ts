@@ -3,7 +3,6 @@ import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
 import { CONTENT } from '../protocol/codec.ts'
 import { FRAME } from '../protocol/control-frames.ts'
-import { Frame } from '../protocol/frame.ts'
 import { decodeReceived, encodePayload, receivedLocally } from '../protocol/payload.ts'
 import { type Payload, type Received, readRecord, writeRecord } from '../protocol/record.ts'
 import { validateTopic } from '../protocol/topics.ts'
@@ -42,7 +41,7 @@ export class Answers {
     const number = reader.u32()
     const timeoutMs = reader.u32()
     const name = reader.text8()
-    const record = readRecord(reader, new Frame(reader.buffer))
+    const record = readRecord(reader, reader.frame)
     const asker = this.#asker(peer)
     asker.last = number
     let answered = false

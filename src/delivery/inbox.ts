@@ -63,10 +63,9 @@ export class Inbox {
     }
     sender.taken = number
     this.#reportTaken(peer, sender)
-    const frame = new Frame(batch)
     const body = alone === undefined ? undefined : new Frame(alone, true)
     for (let left = count; left > 0; left--) {
-      const { sequence, topic, record } = readDelivery(reader, frame, body)
+      const { sequence, topic, record } = readDelivery(reader, reader.frame, body)
       const settle = record.ack ? (error?: SkeinError) => this.#settle(peer, sequence, error) : undefined
       this.#options.deliver(topic, peer, 0, sequence, record, settle)
     }

@@ -4,7 +4,6 @@ import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
 import { FRAME } from '../protocol/control-frames.ts'
-import { Frame } from '../protocol/frame.ts'
 import { decodeReceived, encodePayload, receivedLocally } from '../protocol/payload.ts'
 import { type Headers, type Payload, readRecord, writeRecord } from '../protocol/record.ts'
 import { validateTopic } from '../protocol/topics.ts'
@@ -218,7 +217,7 @@ export class Requests {
     }
     this.#close(ask)
     if (status === STATUS.ok) {
-      this.#succeed(ask, () => decodeReceived(readRecord(reader, new Frame(reader.buffer))))
+      this.#succeed(ask, () => decodeReceived(readRecord(reader, reader.frame)))
       return
     }
     const code = reader.text8()

@@ -124,6 +124,11 @@ export class Responders {
     }
     return () => {
       job.cancelled = true
+      const place = service.waiting.indexOf(job)
+      if (place >= 0) {
+        service.waiting.splice(place, 1)
+        this.#load--
+      }
       message.abort(new SkeinError('REQUEST_TIMEOUT', `the asker of '${name}' gave up`))
     }
   }

@@ -37,6 +37,7 @@ export interface SubscriptionOptions extends Required<SubscribeOptions> {
   readonly ready: Promise<void>
   removed(subscription: Subscription): void
   dropped(message: Message): void
+  undecodable(message: Message, error: SkeinError): void
   fault(error: SkeinError): void
 }
 
@@ -136,6 +137,11 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
       return
     }
     if (this.pending >= this.#options.queue) {
+      if (settle !== undefined) {
+        // Its sender waits, and offers it again.
+        settle(new SkeinError('BUSY', `subscription '${this.pattern}' has no room for the message`))
+        return
+      }
       if (this.#options.onOverflow === 'drop-newest') {
         this.#drop({ message, settle })
         return
@@ -159,15 +165,26 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
   }
 
   #drop({ message, settle }: Waiting): void {
+    if (settle !== undefined) {
+      settle(new SkeinError('BUSY', `subscription '${this.pattern}' had no room for the message`))
+      return
+    }
     this.#dropped++
     this.#options.dropped(message)
-    settle?.(new SkeinError('BUSY', `subscription '${this.pattern}' had no room for the message`))
   }
 
   #run(message: Message, settle: Settle | undefined): void {
+    let value: unknown
+    try {
+      value = message.value
+    } catch (error) {
+      this.#options.undecodable(message, error as SkeinError)
+      settle?.(error as SkeinError)
+      return
+    }
     let result: unknown
     try {
-      result = this.#options.handler!(message.value, message)
+      result = this.#options.handler!(value, message)
     } catch (error) {
       this.#failed(message, error, settle)
       return
@@ -252,6 +269,10 @@ export class Subscriptions {
       ready,
       removed: (removed) => this.#remove(removed),
       dropped: (message) => this.#dropped(message),
+      undecodable: ({ from, topic }, error) => {
+        this.#options.fault(error)
+        this.#options.gap({ publisher: from, topic, count: 1, reason: 'malformed' })
+      },
       fault: this.#options.fault,
     })
     this.#all.add(subscription)
@@ -297,7 +318,7 @@ export class Subscriptions {
       found[0]!.offer(new Message(topic, origin, generation, sequence, record), settle)
       return
     }
-    if (found.length === 0) settle?.()
+    if (found.length === 0) settle?.(new SkeinError('NO_SUBSCRIBERS', `nobody here subscribes to '${topic}' any more`))
     const each = settle === undefined ? undefined : settleAll(found.length, settle)
     // A message of its own for each, so that none sees what another did to the value.
     for (const [reader, subscription] of found.entries()) {

@@ -1,4 +1,5 @@
 import { SkeinError } from '../errors.ts'
+import { Frame } from './frame.ts'
 
 /** Numbers on the wire are little-endian; sequences are 48 bits, which JavaScript counts exactly. */
 const HIGH = 0x1_0000_0000
@@ -122,7 +123,8 @@ export const putU48 = (buffer: Uint8Array, at: number, value: number): number =>
 export class Reader {
   readonly buffer: Buffer
   at: number
-  readonly end: number
+  end: number
+  #frame: Frame | undefined
 
   constructor(buffer: Buffer, at = 0, end: number = buffer.length) {
     this.buffer = buffer
@@ -132,6 +134,12 @@ export class Reader {
 
   get left(): number {
     return this.end - this.at
+  }
+
+  /** The frame that is read: one for all values in it, because it copies neighbours together. */
+  get frame(): Frame {
+    this.#frame ??= new Frame(this.buffer)
+    return this.#frame
   }
 
   /** Steps over `bytes` and answers where they begin. */

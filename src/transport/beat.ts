@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts'
 
 const FIRST_MS = 100
 const STAGES = 10
+const FORGOTTEN = -2
 
 /** What a beat needs to know of a topic. */
 export interface Beating {
@@ -35,6 +36,11 @@ export class Beats<T extends Beating> {
     this.#wait(topic, now)
   }
 
+  /** The topic is forgotten: it beats no more. */
+  forget(topic: T): void {
+    topic.stage = FORGOTTEN
+  }
+
   close(): void {
     this.#cancel?.()
     for (const stage of this.#stages) stage.length = 0
@@ -61,6 +67,7 @@ export class Beats<T extends Beating> {
   }
 
   #due(topic: T, now: number): void {
+    if (topic.stage === FORGOTTEN) return
     const quiet = now - topic.lastAt >= FIRST_MS
     if (quiet) this.#send(topic)
     topic.stage = quiet ? topic.stage + 1 : 0

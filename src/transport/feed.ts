@@ -313,7 +313,9 @@ export class Feed {
       }
       // Before anything of its next generation does.
       if (topic.count > 0) this.#seal(topic)
-      topic.stage = -1
+      // A last beat, if its last message was not confirmed by enough of them.
+      if (topic.stage !== -1) this.#beat(topic)
+      this.#beats.forget(topic)
       return
     }
   }
@@ -428,8 +430,9 @@ export class Feed {
       const queue = this.#sealed
       this.#sealed = []
       for (const sealed of queue) {
-        if (sealed.topic !== undefined && sealed.topic.followers.length > 0)
-          await this.#untilRoom(sealed.topic)
+        const { topic } = sealed
+        if (topic !== undefined && topic.version !== this.#version) this.#refresh(topic)
+        if (topic !== undefined && topic.followers.length > 0) await this.#untilRoom(topic)
         await this.#send(sealed)
         this.#sealedBytes -= sealed.bytes
         if (this.#closed) return

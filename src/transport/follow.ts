@@ -72,6 +72,9 @@ export class Follow {
   #cancelRetry: (() => void) | undefined
   /** Topics of a higher generation began after the barrier, so their first sequence is 1. */
   #floor: number | undefined
+  /** A connection was lost since the last answer; the topics that the next one lists are gathered until it is whole. */
+  #isBack = false
+  readonly #listed = new Set<string>()
   #number = 0
   #missed = 0
   #unreportedBatches = 0
@@ -97,6 +100,8 @@ export class Follow {
     this.#dial = this.#options.dial(endpoint, {
       up: () => {
         this.#connected = true
+        this.#listed.clear()
+        this.#isBack = this.#floor !== undefined
         this.#askBarrier(BARRIER_RETRY_MS)
       },
       down: () => {
@@ -135,6 +140,8 @@ export class Follow {
       this.#confirmedFilters = this.#confirmedFilters.and(filters)
     }
     if (this.#connected) this.#askBarrier(BARRIER_RETRY_MS)
+    // Nothing is asked for, so there is nothing that the publisher would have to confirm.
+    if (filters.filters.size === 0) this.#confirmedRevision = revision
   }
 
   /** The publisher wants to know when the batch of this number was read. */
@@ -169,7 +176,8 @@ export class Follow {
 
   #askBarrier(retryMs: number): void {
     this.#cancelRetry?.()
-    if (this.#closed || !this.#connected) return
+    if (this.#closed || !this.#connected || this.#filters.filters.size === 0) return
+    this.#listed.clear()
     if (this.#barrier !== undefined) this.#dial?.unsubscribe(this.#barrier)
     this.#barrier = barrierKey(this.#ownId, this.#revision, ++this.#attempt)
     this.#dial?.subscribe(this.#barrier)
@@ -229,12 +237,11 @@ export class Follow {
     const seen = state.expected - first
     if (seen >= count && count > 0) return
     state.expected = first + count
-    const frame = new Frame(reader.buffer)
     const body = alone === undefined ? undefined : new Frame(alone, true)
     for (let i = 0; i < count; i++) {
       let record: Received
       try {
-        record = readRecord(reader, frame, body)
+        record = readRecord(reader, reader.frame, body)
       } catch (error) {
         this.#miss(topic, count - i, 'malformed')
         throw error
@@ -293,6 +300,7 @@ export class Follow {
     for (let left = header.count; left > 0; left--) {
       const { topic, generation, last } = readTopicLast(reader)
       const known = this.#topics.get(topic)
+      if (this.#isBack) this.#listed.add(topic)
       if (known?.generation === generation) {
         this.#advance(topic, known, last + 1)
         known.settled = true
@@ -305,9 +313,21 @@ export class Follow {
     }
     if (header.first !== 1) return
     this.#cancelRetry?.()
+    if (this.#isBack) this.#missUnlisted()
     this.#floor = header.generation
     this.#confirmedFilters = this.#filters
     this.#confirmedRevision = this.#revision
     this.#options.confirmed(this.#revision)
+  }
+
+  /** After a reset: what the publisher has forgotten meanwhile may have ended with messages that never came. */
+  #missUnlisted(): void {
+    this.#isBack = false
+    for (const topic of [...this.#topics.keys()]) {
+      if (this.#listed.has(topic)) continue
+      this.#topics.delete(topic)
+      this.#gap(topic, undefined, 'evicted')
+    }
+    this.#listed.clear()
   }
 }

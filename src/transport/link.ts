@@ -8,10 +8,11 @@ import type { Dial, Transport } from './transport.ts'
 
 /** A hello or its welcome may be lost with a connection: it is said again. */
 const HELLO_AGAIN_MS = 500
+const HELLO_AGAIN_MAX_MS = 4000
 /** How often a reply that found no room in its connection is tried again. */
 const ROUTE_AGAIN_MS = 2
 
-/** One frame of a control batch: type, and its body from `reader.at` to `reader.end`. */
+/** One frame of a control batch: type, and its body up to `reader.end`. The reader is the batch's: it is read at once. */
 export type TakeFrame = (type: number, reader: Reader) => void
 
 /** Reads a control batch; `accept` decides by the hello number whether its frames are still valid. */
@@ -26,8 +27,12 @@ export const readControlBatch = (
   while (reader.left > 0) {
     const type = reader.u8()
     const length = reader.u32()
-    const at = reader.skip(length)
-    take(type, new Reader(batch, at, at + length))
+    const next = reader.skip(length) + length
+    reader.at = next - length
+    reader.end = next
+    take(type, reader)
+    reader.at = next
+    reader.end = batch.length
   }
 }
 
@@ -93,7 +98,7 @@ export class Link {
   }
 
   /** Says hello under a new number: after a connect, or when the other end does not know us any more. */
-  greet(): void {
+  greet(againMs = HELLO_AGAIN_MS): void {
     if (this.#closed) return
     this.#cancelAgain?.()
     this.#welcomed = false
@@ -101,7 +106,10 @@ export class Link {
     const writer = this.lane.begin(FRAME.hello, true)
     writeHello(writer, this.#options.hello(this.#number))
     this.lane.end(writer)
-    this.#cancelAgain = this.#options.clock.after(HELLO_AGAIN_MS, () => this.greet())
+    // Later and later: a welcome that is slower than this would always answer an older number.
+    this.#cancelAgain = this.#options.clock.after(againMs, () =>
+      this.greet(Math.min(2 * againMs, HELLO_AGAIN_MAX_MS)),
+    )
   }
 
   /** The welcome of the latest hello has arrived. */

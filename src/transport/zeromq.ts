@@ -96,7 +96,9 @@ export class ZeromqTransport implements Transport {
   }
 
   dialControl(endpoint: string, on: DialEvents): Dial {
-    const dealer = this.#make(Dealer, { immediate: true })
+    // Not `immediate`: with it libzmq throws away what has arrived and was not yet read when a connection ends, and
+    // the last acks and the goodbye of a peer that exits would be lost.
+    const dealer = this.#make(Dealer, { immediate: false })
     watch(dealer, on)
     dealer.connect(endpoint)
     void this.#read(dealer, on.fault, (frames) => on.frames?.(frames))

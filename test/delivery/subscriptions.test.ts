@@ -218,10 +218,10 @@ test('subscriptions - after unsubscribe nothing more is handled, what waits is g
   await subscription.unsubscribe()
   await subscription.unsubscribe()
   at.deliver('a', 2, (error) => settled.push(`2 ${error?.code ?? 'ok'}`))
-  expect(settled).toEqual(['1 CLOSED', '2 ok'])
+  expect(settled).toEqual(['1 CLOSED', '2 NO_SUBSCRIBERS'])
   handler.release()
   await at.clock.microtasks()
-  expect(settled).toEqual(['1 CLOSED', '2 ok', '0 ok'])
+  expect(settled).toEqual(['1 CLOSED', '2 NO_SUBSCRIBERS', '0 ok'])
   expect(handler.got).toEqual([0])
 })
 

@@ -130,7 +130,8 @@ test('link - each connection begins with a hello under a new number, and is open
 test('link - a hello that nobody welcomes is said again, a welcomed one is not', async () => {
   const { link, clock, sent, on } = bench()
   on.up!()
-  await clock.advance(1100)
+  // After 0.5 s, then after twice as long each time.
+  await clock.advance(1600)
   expect(sent.map(({ hello }) => hello?.number)).toEqual([1, 2, 3])
   link.welcomed(3)
   await clock.advance(5000)
