@@ -371,10 +371,14 @@ export class Node {
    * const price = await node.request('price.get', { sku: 'a1' }, { timeoutMs: 500 })
    */
   // biome-ignore lint/suspicious/noExplicitAny: the caller knows what is answered, as with JSON.parse
-  async request<T = any>(name: string, value?: unknown, options: RequestOptions = {}): Promise<T> {
-    this.#assertOpen(`request '${name}'`)
-    checkRequestOptions(options)
-    return (await this.#requests.request(name, value, options)) as T
+  request<T = any>(name: string, value?: unknown, options?: RequestOptions): Promise<T> {
+    try {
+      this.#assertOpen(`request '${name}'`)
+      if (options !== undefined) checkRequestOptions(options)
+      return this.#requests.request(name, value, options ?? {}) as Promise<T>
+    } catch (error) {
+      return Promise.reject(error as Error)
+    }
   }
 
   /**

@@ -273,7 +273,8 @@ export class Requests {
   }
 
   #encode(name: string, value: unknown, headers: Headers | undefined): Payload {
-    validateTopic(name)
+    // A name that was asked for before is known to be valid.
+    if (!this.#targets.has(name)) validateTopic(name)
     this.#assertOpen(name)
     return encodePayload(value, headers, true, this.#options.maxRequestBytes, () => `request '${name}'`)
   }
