@@ -361,6 +361,35 @@ test('zeromq - a DEALER that is not immediate sends what waited over the next co
   expect(read.length - 1).toBeLessThan(sent)
 })
 
+test.each([
+  { immediate: true, kept: 0 },
+  { immediate: false, kept: 5 },
+])(
+  'zeromq - a DEALER with immediate: $immediate keeps $kept of 5 messages that wait to be read when their connection ends',
+  async ({ immediate, kept }) => {
+    const router = make(Router)
+    const dealer = make(Dealer, { immediate, receiveTimeout: 100 })
+    const seen = observe(dealer)
+    dealer.connect(at(await bind(router)))
+    await dealer.send('hello')
+    const [route] = await router.receive()
+    for (let i = 0; i < 5; i++) await router.send([route!, `answer ${i}`])
+    await until(() => dealer.readable)
+    // Sent one after the other on one connection: with the first, a moment later, the others are there as well.
+    await router.send([route!, 'last'])
+    await turn()
+    router.close()
+    await until(() => seen.includes('disconnect'))
+    const got: string[] = []
+    for (;;) {
+      const frame = await dealer.receive().catch(() => undefined)
+      if (frame === undefined) break
+      got.push(String(frame[0]))
+    }
+    expect(got.filter((text) => text.startsWith('answer'))).toHaveLength(kept)
+  },
+)
+
 test('zeromq - a mandatory ROUTER rejects EHOSTUNREACH for whom it does not know, and EAGAIN for a full peer', async () => {
   const router = make(Router, { mandatory: true, sendTimeout: 0, sendHighWaterMark: 2 })
   const port = await bind(router)
