@@ -318,7 +318,8 @@ export class Subscriptions {
       found[0]!.offer(new Message(topic, origin, generation, sequence, record), settle)
       return
     }
-    if (found.length === 0) settle?.(new SkeinError('NO_SUBSCRIBERS', `nobody here subscribes to '${topic}' any more`))
+    if (found.length === 0)
+      settle?.(new SkeinError('NO_SUBSCRIBERS', `nobody here subscribes to '${topic}' any more`))
     const each = settle === undefined ? undefined : settleAll(found.length, settle)
     // A message of its own for each, so that none sees what another did to the value.
     for (const [reader, subscription] of found.entries()) {

@@ -1,19 +1,15 @@
+import { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
 import { BATCH_BYTES, Writer } from '../protocol/bytes.ts'
-import {
-  beginFeedBatch,
-  FEED_HEADER_BYTES,
-  readBarrierKey,
-  sealFeedBatch,
-  writeTopicLast,
-} from '../protocol/feed-batch.ts'
+import { beginFeedBatch, FEED_HEADER_BYTES, sealFeedBatch, writeTopicLast } from '../protocol/feed-batch.ts'
 import { KIND } from '../protocol/header.ts'
 import { type Payload, writeRecord, writeRecordHead } from '../protocol/record.ts'
-import { matches, topicFrame } from '../protocol/topics.ts'
+import { topicFrame } from '../protocol/topics.ts'
+import { Audience } from './audience.ts'
 import { type Beating, Beats } from './beat.ts'
 import { Cork } from './cork.ts'
-import { Follower } from './follower.ts'
+import type { Follower } from './follower.ts'
 import type { Sent } from './transport.ts'
 
 /** A payload of this size travels in a frame of its own, uncopied. */
@@ -79,13 +75,11 @@ export class Feed {
   readonly #options: FeedOptions
   readonly #boot: Buffer
   readonly #topics = new Map<string, Topic>()
-  readonly #followers = new Map<string, Follower>()
-  readonly #barriers = new Map<string, { key: Buffer; revision: number }>()
-  readonly #prefixes = new Set<string>()
-  readonly #prefixLengths = new Map<number, number>()
+  readonly #audience = new Audience()
+  /** Subscribers that reported, came or went. */
+  readonly #changes: Changes
   readonly #cork: Cork
   readonly #beats: Beats<Topic>
-  #version = 0
   #generation = 0
   #number = 0
   #open: Topic[] = []
@@ -98,7 +92,6 @@ export class Feed {
   #turnStartedAt = 0
   #room: Promise<void> = READY
   #reopen: (() => void) | undefined
-  #changed: (() => void) | undefined
   #closed = false
   #published = 0
   #refused = 0
@@ -108,6 +101,7 @@ export class Feed {
   constructor(options: FeedOptions) {
     this.#options = options
     this.#boot = Buffer.from(options.boot, 'hex')
+    this.#changes = new Changes(options.clock)
     this.#cork = new Cork(() => this.#flush(), options.clock.turn)
     this.#beats = new Beats(options.clock, (topic) => this.#beat(topic))
   }
@@ -117,8 +111,8 @@ export class Feed {
    * go on. Throws OUTBOX_FULL for a caller that never waits.
    */
   publish(name: string, payload: Payload): Promise<void> {
-    const topic = this.#topics.get(name) ?? this.#open_(name)
-    if (topic.version !== this.#version) this.#refresh(topic)
+    const topic = this.#topics.get(name) ?? this.#begin(name)
+    if (topic.version !== this.#audience.version) this.#refresh(topic)
     topic.touched = true
     this.#published++
     if (!topic.heard || this.#closed) {
@@ -153,68 +147,39 @@ export class Feed {
 
   /** XPUB says that a prefix has a first listener, or lost its last. */
   listeners(prefix: Buffer, present: boolean): void {
-    const barrier = readBarrierKey(prefix)
-    if (barrier !== undefined) {
-      if (present) {
-        this.#barriers.set(barrier.id, { key: prefix, revision: barrier.revision })
-        this.#answer(barrier.id)
-      } else if (this.#barriers.get(barrier.id)?.key.equals(prefix)) this.#barriers.delete(barrier.id)
-      return
-    }
-    const key = prefix.toString('latin1')
-    if (present === this.#prefixes.has(key)) return
-    const before = this.#prefixLengths.get(prefix.length) ?? 0
-    if (present) {
-      this.#prefixes.add(key)
-      this.#prefixLengths.set(prefix.length, before + 1)
-    } else {
-      this.#prefixes.delete(key)
-      if (before === 1) this.#prefixLengths.delete(prefix.length)
-      else this.#prefixLengths.set(prefix.length, before - 1)
-    }
-    this.#version++
+    const id = this.#audience.listens(prefix, present)
+    if (id !== undefined) this.#answer(id)
   }
 
   /** A peer stated what it subscribes to, as a whole. */
   follow(id: string, revision: number, patterns: readonly string[]): void {
-    const before = this.#followers.get(id)
-    if (before !== undefined && revision < before.revision) return
-    if (patterns.length === 0) this.#followers.delete(id)
-    else this.#followers.set(id, new Follower(id, revision, patterns, before))
-    this.#version++
+    this.#audience.follow(id, revision, patterns)
     this.#answer(id)
-    this.#wake()
+    this.#changes.notify()
   }
 
   /** A peer left: nobody waits for it any more. */
   unfollow(id: string): void {
-    if (!this.#followers.delete(id)) return
-    this.#barriers.delete(id)
-    this.#version++
-    this.#wake()
+    this.#audience.unfollow(id)
+    this.#changes.notify()
   }
 
   /** A subscriber has read every batch up to this number, and has missed so many messages in all. */
   reported(id: string, number: number, missed: number): void {
-    const follower = this.#followers.get(id)
+    const follower = this.#audience.get(id)
     if (follower === undefined) return
     follower.missed = missed
     follower.reported(number, this.#options.clock.now())
-    this.#wake()
+    this.#changes.notify()
   }
 
   /** Ids of the peers that are confirmed to get messages of this topic. */
   subscribersOf(name: string): string[] {
-    return [...this.#followers.values()]
-      .filter(
-        (follower) => isConfirmed(follower) && follower.patterns.some((pattern) => matches(pattern, name)),
-      )
-      .map((follower) => follower.id)
+    return this.#audience.subscribersOf(name)
   }
 
   isConfirmed(id: string): boolean {
-    const follower = this.#followers.get(id)
-    return follower !== undefined && isConfirmed(follower)
+    return this.#audience.get(id)?.isConfirmed === true
   }
 
   /** Resolves when every subscriber that keeps up has read everything, or after `timeoutMs`. */
@@ -224,8 +189,8 @@ export class Feed {
     this.#flush()
     let asked = new Map<string, number>()
     while (clock.now() < until) {
-      const behind = [...this.#followers.values()].filter(
-        (follower) => follower.behind > 0 && isConfirmed(follower),
+      const behind = [...this.#audience.all()].filter(
+        (follower) => follower.behind > 0 && follower.isConfirmed,
       )
       if (this.#sealed.length === 0 && !this.#sending && behind.length === 0) return
       for (const follower of behind) {
@@ -233,13 +198,13 @@ export class Feed {
         asked = asked.set(follower.id, follower.last)
         this.#options.askReport(follower.id, follower.last)
       }
-      await this.#change(LOOK_AGAIN_MS)
+      await this.#changes.next(LOOK_AGAIN_MS)
     }
   }
 
   /** Last sequences of the topics that were active lately, for a peer to check against when this node leaves. */
   tails(id: string): { topic: string; generation: number; last: number }[] {
-    const follower = this.#followers.get(id)
+    const follower = this.#audience.get(id)
     if (follower === undefined) return []
     const active = [...this.#topics.values()].filter(
       (topic) => topic.stage !== -1 && follower.hears(topic.key),
@@ -257,7 +222,7 @@ export class Feed {
     queuedBytes: number
   } {
     let missed = 0
-    for (const follower of this.#followers.values()) missed += follower.missed
+    for (const follower of this.#audience.all()) missed += follower.missed
     return {
       published: this.#published,
       refused: this.#refused,
@@ -273,11 +238,11 @@ export class Feed {
     this.#closed = true
     this.#beats.close()
     this.#sealed = []
-    this.#wake()
+    this.#changes.notify()
     this.#reopen?.()
   }
 
-  #open_(name: string): Topic {
+  #begin(name: string): Topic {
     if (this.#topics.size >= this.#options.maxTopics) this.#evict()
     const frame = topicFrame(name)
     const topic: Topic = {
@@ -321,17 +286,9 @@ export class Feed {
   }
 
   #refresh(topic: Topic): void {
-    topic.version = this.#version
-    topic.heard = false
-    for (const length of this.#prefixLengths.keys()) {
-      if (length <= topic.key.length && this.#prefixes.has(topic.key.slice(0, length))) {
-        topic.heard = true
-        break
-      }
-    }
-    topic.followers = [...this.#followers.values()].filter(
-      (follower) => follower.confirmed >= 0 && follower.hears(topic.key),
-    )
+    topic.version = this.#audience.version
+    topic.heard = this.#audience.hears(topic.key)
+    topic.followers = this.#audience.followersOf(topic.key)
   }
 
   #append(topic: Topic, payload: Payload): void {
@@ -431,7 +388,7 @@ export class Feed {
       this.#sealed = []
       for (const sealed of queue) {
         const { topic } = sealed
-        if (topic !== undefined && topic.version !== this.#version) this.#refresh(topic)
+        if (topic !== undefined && topic.version !== this.#audience.version) this.#refresh(topic)
         if (topic !== undefined && topic.followers.length > 0) await this.#untilRoom(topic)
         await this.#send(sealed)
         this.#sealedBytes -= sealed.bytes
@@ -442,7 +399,7 @@ export class Feed {
       this.#giveRoom()
     }
     this.#sending = false
-    this.#wake()
+    this.#changes.notify()
   }
 
   async #send(sealed: Sealed): Promise<void> {
@@ -459,7 +416,7 @@ export class Feed {
         this.#lossy += sealed.count
         break
       }
-      await this.#change(1)
+      await this.#changes.next(1)
       if (this.#closed) return
     }
     if (dropping) this.#lossy += sealed.count
@@ -479,14 +436,14 @@ export class Feed {
       for (const follower of full) follower.judge(now, now - lookedAt, hungry, patienceMs)
       lookedAt = now
       if (full.every((follower) => follower.dropping)) return
-      await this.#change(LOOK_AGAIN_MS)
+      await this.#changes.next(LOOK_AGAIN_MS)
       if (this.#closed) return
-      if (topic.version !== this.#version) this.#refresh(topic)
+      if (topic.version !== this.#audience.version) this.#refresh(topic)
     }
   }
 
   #beat(topic: Topic): void {
-    if (topic.version !== this.#version) this.#refresh(topic)
+    if (topic.version !== this.#audience.version) this.#refresh(topic)
     if (!topic.heard || topic.count > 0 || this.#closed) return
     beginFeedBatch(topic.writer, this.#boot)
     this.#push(topic, topic.writer.take(), 0)
@@ -495,12 +452,9 @@ export class Feed {
 
   /** Answers the barrier of a subscriber whose interest of that number is known, behind all that was accepted before. */
   #answer(id: string): void {
-    const barrier = this.#barriers.get(id)
-    const follower = this.#followers.get(id)
-    if (barrier === undefined || follower === undefined || follower.revision < barrier.revision) return
-    this.#barriers.delete(id)
-    follower.confirmed = Math.max(follower.confirmed, barrier.revision)
-    this.#version++
+    const confirmed = this.#audience.confirm(id)
+    if (confirmed === undefined) return
+    const { follower, key } = confirmed
     this.#flush()
     const writer = new Writer(BATCH_BYTES)
     let count = 0
@@ -509,7 +463,7 @@ export class Feed {
       sealFeedBatch(batch, this.#generation, ++this.#number, last ? 1 : 0, count)
       this.#sealedBytes += batch.length
       this.#sealed.push({
-        frames: [barrier.key, batch],
+        frames: [key, batch],
         topic: undefined,
         number: this.#number,
         count: 0,
@@ -530,31 +484,10 @@ export class Feed {
     void this.#pump()
     this.#options.confirmed(id)
   }
-
-  /** Resolves when a subscriber reported, came or went, at the latest after `timeoutMs`. */
-  #change(timeoutMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.#options.clock.after(timeoutMs, resolve)
-      const before = this.#changed
-      this.#changed = () => {
-        cancel()
-        before?.()
-        resolve()
-      }
-    })
-  }
-
-  #wake(): void {
-    const changed = this.#changed
-    this.#changed = undefined
-    changed?.()
-  }
 }
 
 /** At most this many unread batches: a subscriber that others keep waiting. */
 const REST_BATCHES = 4
-
-const isConfirmed = (follower: Follower): boolean => follower.confirmed >= follower.revision
 
 const asBuffer = (bytes: Uint8Array): Buffer =>
   Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

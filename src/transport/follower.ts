@@ -55,6 +55,11 @@ export class Follower {
     return this.#filters.passes(frame)
   }
 
+  /** Its latest interest stands behind an answered barrier. */
+  get isConfirmed(): boolean {
+    return this.confirmed >= this.revision
+  }
+
   get behind(): number {
     return this.#length
   }
