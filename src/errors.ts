@@ -23,6 +23,7 @@ const TABLE = {
   PEER_LOST: { retryable: true, mayHaveRun: true },
   PEER_SLOW: { retryable: true, mayHaveRun: true },
   BUSY: { retryable: true, mayHaveRun: false },
+  CANCELLED: { retryable: false, mayHaveRun: true },
   REQUEST_TIMEOUT: { retryable: true, mayHaveRun: true },
   WAIT_TIMEOUT: { retryable: true, mayHaveRun: false },
   HANDLER_FAILED: { retryable: false, mayHaveRun: true },
@@ -37,6 +38,8 @@ export interface SkeinErrorOptions {
   cause?: unknown
   /** Overrides the table where the moment of failure is known better, e.g. a request that never left. */
   mayHaveRun?: boolean
+  /** Some of those it went to have handled it. */
+  partial?: boolean
   /** The code a remote handler gave its error (`error.code`), on `REMOTE_ERROR`. */
   remoteCode?: string
 }
@@ -60,12 +63,15 @@ export class SkeinError extends Error {
   /** What was asked for may have happened at the other side although the call failed. */
   readonly mayHaveRun: boolean
   readonly remoteCode?: string
+  /** Of several that it went to, some have handled it. */
+  readonly partial: boolean
 
   constructor(code: ErrorCode, message: string, options: SkeinErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     this.retryable = TABLE[code].retryable
     this.mayHaveRun = options.mayHaveRun ?? TABLE[code].mayHaveRun
+    this.partial = options.partial ?? false
     if (options.remoteCode !== undefined) this.remoteCode = options.remoteCode
   }
 }

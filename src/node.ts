@@ -71,6 +71,8 @@ export interface Stats {
 }
 
 const FRAME_OVERHEAD_BYTES = 64 * 1024
+/** Beside the largest request: what was gathered before it, or the interest of a node with very many patterns. */
+const CONTROL_OVERHEAD_BYTES = 2 * 1024 * 1024
 
 /**
  * One member of a mesh. It wires the modules together and delegates; what is promised and how is theirs.
@@ -124,7 +126,8 @@ export class Node {
     const fault = (error: unknown): void => reports.fault(error)
     const gap = (missed: Gap): void => reports.gap(missed)
     const maxFrameBytes = Math.max(limits.maxValueBytes, limits.maxRequestBytes) + FRAME_OVERHEAD_BYTES
-    const transport = new ZeromqTransport({ maxFrameBytes })
+    const maxControlBytes = limits.maxRequestBytes + CONTROL_OVERHEAD_BYTES
+    const transport = new ZeromqTransport({ maxFrameBytes, maxControlBytes })
     this.#transport = transport
     this.#subscriptions = new Subscriptions({ clock, changed: () => this.#stated.subscribed(), gap, fault })
     this.#responders = new Responders({
@@ -152,6 +155,7 @@ export class Node {
       deliver: (topic, origin, generation, sequence, record) =>
         this.#subscriptions.deliver(topic, origin, generation, sequence, record),
       gap,
+      isPressed: () => this.#subscriptions.isPressed,
       heard: (peer) => this.#roster.heard(peer),
       fault,
     })
@@ -184,7 +188,9 @@ export class Node {
         this.#requests.changed()
         this.#following.up(peer)
         this.#outbox.up(peer)
-        if (!peer.visitor) reports.emit('peer-up', peer.info())
+        if (peer.visitor) return
+        peer.announced = true
+        reports.emit('peer-up', peer.info())
       },
       down: (peer, tails) => {
         this.#feed.unfollow(peer.id)
@@ -193,7 +199,7 @@ export class Node {
         this.#answers.down(peer)
         this.#outbox.down(peer)
         this.#inbox.down(peer)
-        if (!peer.visitor) reports.emit('peer-down', peer.info())
+        if (peer.announced) reports.emit('peer-down', peer.info())
       },
       gone: (peer) => {
         this.#following.gone(peer)
@@ -215,8 +221,8 @@ export class Node {
       queueBytes: limits.feedBytes,
       roster: this.#roster,
       interest: () => this.#stated.interest(),
-      frame: (peer, type, reader) =>
-        dispatch(peer, type, reader, {
+      frame: (peer, type, reader, onLink) =>
+        dispatch(peer, type, reader, onLink, {
           feed: this.#feed,
           following: this.#following,
           outbox: this.#outbox,
@@ -286,6 +292,7 @@ export class Node {
         })
       }
       await this.#greeter.settled(settleMs)
+      systemClock.turn(() => this.#reports.open())
     } catch (error) {
       await this.#undoAll()
       throw error
@@ -336,6 +343,9 @@ export class Node {
     second?: SubscribeOptions,
   ): Subscription {
     this.#assertOpen(`subscribe to '${pattern}'`)
+    if (first !== undefined && typeof first !== 'function' && (typeof first !== 'object' || first === null)) {
+      throw new SkeinError('OPTION_INVALID', `subscribe to '${pattern}': the handler is no function`)
+    }
     const handler = typeof first === 'function' ? (first as SubscribeHandler) : undefined
     const options = (handler === undefined ? (first as SubscribeOptions | undefined) : second) ?? {}
     checkSubscribeOptions(options)

@@ -126,6 +126,8 @@ const SOURCES = new Set(['registry', 'mdns', 'seeds', 'gossip'])
 
 /** Checks every option and fills in the defaults. @throws SkeinError OPTION_INVALID, NOT_SUPPORTED */
 export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
+  if (typeof options !== 'object' || options === null)
+    throw invalid('options', `${String(options)} was given`, 'an object is taken')
   for (const key of Object.keys(options)) {
     if (!KNOWN.has(key)) throw invalid(key, 'is not an option', `known are ${[...KNOWN].join(', ')}`)
   }

@@ -17,6 +17,7 @@ const EXIT_OF_CODE: Partial<Record<ErrorCode, number>> = {
 /** The code to leave with after an error. */
 export const exitCodeOf = (error: unknown): number => {
   if (error instanceof CliError) return error.exitCode
+  if (isSkeinError(error) && error.partial) return EXIT.partial
   return isSkeinError(error) ? (EXIT_OF_CODE[error.code] ?? EXIT.error) : EXIT.error
 }
 

@@ -18,7 +18,7 @@ export interface RespondOptions extends Globals {
 
 /** A payload as a command reads it: text and bytes as they are, no value as nothing, the rest as JSON. */
 export const stdinOf = (value: unknown): string | Uint8Array => {
-  if (value === undefined || value === null) return ''
+  if (value === undefined) return ''
   if (typeof value === 'string' || value instanceof Uint8Array) return value
   return jsonOf(value)
 }

@@ -12,7 +12,7 @@ import type { Answer, Responders } from './responders.ts'
 /** A plain ZeroMQ REQ socket states no deadline. */
 const PLAIN_TIMEOUT_MS = 30_000
 const MAX_LOAD = 0xffff
-const MAX_HELD = 1024
+const MAX_HELD = 64
 
 interface Asker {
   /** The highest number taken in this boot of the asker: what it sent above that never came. */
@@ -159,7 +159,8 @@ export class Answers {
 
   #refuse(peer: Peer, number: number, status: number, code: string, text: string): void {
     const lane = peer.route?.lane
-    if (lane === undefined) return
+    // Nothing more is said to an asker that does not read: its requests end by their deadline.
+    if (lane === undefined || !lane.hasRoom(text.length)) return
     const writer = lane.begin(FRAME.reply, false)
     writer.u32(number)
     writer.u8(status)

@@ -18,8 +18,18 @@ export interface Modules {
   gap(gap: Gap): void
 }
 
+const ANSWERS = new Set<number>([FRAME.reply, FRAME.taken, FRAME.resume, FRAME.ack, FRAME.nack])
+const QUESTIONS = new Set<number>([FRAME.request, FRAME.cancel, FRAME.pending, FRAME.report])
+
 /** The control road on one page: what each frame of a known peer means. Presence (hello … bye) stays in the roster. */
-export const dispatch = (peer: Peer, type: number, reader: Reader, to: Modules): void => {
+export const dispatch = (peer: Peer, type: number, reader: Reader, onLink: boolean, to: Modules): void => {
+  // Answers come on the connection that we dialled, questions on the one that the peer did: nothing else is believed.
+  if ((ANSWERS.has(type) && !onLink) || (QUESTIONS.has(type) && onLink)) {
+    throw new SkeinError(
+      'MALFORMED',
+      `a frame of type ${type} came from peer ${peer.label} on the wrong connection`,
+    )
+  }
   switch (type) {
     case FRAME.request:
       return to.answers.requested(peer, reader)

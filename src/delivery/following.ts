@@ -21,6 +21,7 @@ export interface FollowingOptions {
   wants(topic: string): boolean
   deliver(topic: string, origin: Origin, generation: number, sequence: number, record: Received): void
   gap(gap: Gap): void
+  isPressed(): boolean
   heard(peer: Peer): void
   fault(error: unknown): void
 }
@@ -128,7 +129,7 @@ export class Following {
   }
 
   #open(peer: Peer): Follow {
-    const { id, transport, clock, maxTopics, wants, deliver, gap, heard, fault } = this.#options
+    const { id, transport, clock, maxTopics, wants, deliver, gap, isPressed, heard, fault } = this.#options
     const follow = new Follow({
       ownId: id,
       boot: peer.boot,
@@ -147,6 +148,7 @@ export class Following {
         })
       },
       confirmed: () => this.#changed(),
+      isPressed,
       wants,
       stranger: () => this.down(peer, undefined),
       fault,

@@ -77,6 +77,12 @@ export class Message<T = unknown> {
     return this.#abort.signal
   }
 
+  /** What console.log shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](): object {
+    const { topic, value, from, headers, id } = this
+    return { topic, value, from, headers, id }
+  }
+
   /** @internal Calls back when somebody first looks at the signal. */
   whenWatched(watched: () => void): void {
     this.#watched = watched

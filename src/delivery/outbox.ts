@@ -71,9 +71,9 @@ class DeliveryLane {
     return this.#number
   }
 
-  /** Accepts a message unless too much waits already; with `outcome` the peer is asked to ack it. */
-  push(topic: string, payload: Payload, outcome: Outcome | undefined): boolean {
-    if (this.#queueBytes > 0 && this.#queueBytes + payload.sizeBytes > this.#options.queueBytes) return false
+  /** Accepts a message unless too much waits already; with `outcome` the peer is asked to ack it; answers its sequence. */
+  push(topic: string, payload: Payload, outcome: Outcome | undefined): number {
+    if (this.#queueBytes > 0 && this.#queueBytes + payload.sizeBytes > this.#options.queueBytes) return 0
     const writer = this.#writer
     const alone = payload.sizeBytes >= ALONE_BYTES
     if (alone && this.#count > 0) this.#seal()
@@ -91,7 +91,7 @@ class DeliveryLane {
       if (writer.length >= BATCH_BYTES) this.#seal()
     }
     this.#cork.touch()
-    return true
+    return this.#sequence
   }
 
   /** The peer has taken every batch up to this number. */
@@ -218,7 +218,11 @@ export class Outbox {
 
   /** At most once: a peer whose queue is full loses the message and is told so (G3, G5). */
   send(peer: Peer, topic: string, payload: Payload): void {
-    if (peer.link !== undefined && peer.address !== null && this.#lane(peer).push(topic, payload, undefined))
+    if (
+      peer.link !== undefined &&
+      peer.address !== null &&
+      this.#lane(peer).push(topic, payload, undefined) > 0
+    )
       return
     this.#dropped++
     this.#tellMissed(peer, topic, 1)
@@ -230,10 +234,12 @@ export class Outbox {
     const what = `publish to '${topic}' for peer ${peer.label}`
     return new Promise((resolve, reject) => {
       let ended = false
+      let sequence = 0
       const end = (error?: SkeinError): void => {
         if (ended) return
         ended = true
         cancel()
+        this.#lanes.get(peer)?.awaited.delete(sequence)
         if (error === undefined) resolve()
         else reject(error)
       }
@@ -250,11 +256,11 @@ export class Outbox {
           end(new SkeinError('PEER_LOST', `${what}: the peer is not reachable`, { mayHaveRun: false }))
           return
         }
-        const pushed = this.#lane(peer).push(topic, payload, (error) => {
+        sequence = this.#lane(peer).push(topic, payload, (error) => {
           if (error?.code === 'BUSY') clock.after(BUSY_AGAIN_MS, offer)
           else end(error)
         })
-        if (!pushed) clock.after(BUSY_AGAIN_MS, offer)
+        if (sequence === 0) clock.after(BUSY_AGAIN_MS, offer)
       }
       offer()
     })

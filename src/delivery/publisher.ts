@@ -91,7 +91,7 @@ export class Publisher {
     throw new SkeinError(
       first.code,
       `${failed.length} of ${handed.length} subscribers did not handle it; the first: ${first.message}`,
-      { cause: first },
+      { cause: first, partial: failed.length < handed.length },
     )
   }
 }

@@ -160,6 +160,7 @@ export class Requests {
     let expired = false
     const stop = (): void => {
       expired = true
+      for (const ask of open) this.#withdraw(ask)
       wake?.()
     }
     const cancel = clock.after(timeoutMs, stop)
@@ -464,7 +465,15 @@ export class Requests {
     if (!this.#asks.has(ask.number)) return
     this.#close(ask)
     if (ask.target === SELF) ask.cancel?.()
-    else (ask.target as Peer).link?.send(FRAME.cancel, (writer) => writer.u32(ask.number))
+    else this.#cancel(ask.target as Peer, ask.number)
+  }
+
+  #cancel(peer: Peer, number: number): void {
+    if (peer.link === undefined) return
+    // Behind its request, which an urgent frame would overtake.
+    const writer = peer.link.lane.begin(FRAME.cancel, false)
+    writer.u32(number)
+    peer.link.lane.end(writer)
   }
 
   #close(ask: Ask): void {

@@ -55,6 +55,7 @@ export interface RespondersOptions {
 export class Responders {
   readonly #options: RespondersOptions
   readonly #services = new Map<string, Service>()
+  readonly #running = new Set<Job>()
   #load = 0
 
   constructor(options: RespondersOptions) {
@@ -129,7 +130,8 @@ export class Responders {
         service.waiting.splice(place, 1)
         this.#load--
       }
-      message.abort(new SkeinError('REQUEST_TIMEOUT', `the asker of '${name}' gave up`))
+      const late = this.#options.clock.now() >= job.deadlineAt
+      message.abort(new SkeinError(late ? 'REQUEST_TIMEOUT' : 'CANCELLED', `the asker of '${name}' gave up`))
     }
   }
 
@@ -138,6 +140,8 @@ export class Responders {
     for (const service of this.#services.values())
       for (const job of service.waiting.splice(0)) this.#end(job, closed)
     this.#services.clear()
+    for (const { message } of this.#running)
+      message.abort(new SkeinError('CLOSED', 'the responding node closes'))
   }
 
   #run(service: Service, job: Job): void {
@@ -154,6 +158,7 @@ export class Responders {
       return
     }
     service.running++
+    this.#running.add(job)
     ;(result as PromiseLike<unknown>).then(
       (value) => this.#ran(service, job, this.#encode(job, value)),
       (error: unknown) => this.#ran(service, job, failure(error)),
@@ -162,6 +167,7 @@ export class Responders {
 
   #ran(service: Service, job: Job, answer: Answer): void {
     service.running--
+    this.#running.delete(job)
     this.#end(job, answer)
     while (service.running < service.concurrency && service.waiting.length > 0) {
       const next = service.waiting.shift()!

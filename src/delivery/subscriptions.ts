@@ -6,6 +6,7 @@ import type { Received } from '../protocol/record.ts'
 import { validatePattern } from '../protocol/topics.ts'
 import { type Gap, Message, type Origin } from './message.ts'
 
+const MAX_PATTERN_BYTES = 1024 * 1024
 const MATCH_CACHE_TOPICS = 65_536
 /** Messages dropped from a full queue are reported together this often, not one by one. */
 const REPORT_DROPS_MS = 50
@@ -36,6 +37,8 @@ export interface SubscriptionOptions extends Required<SubscribeOptions> {
   readonly handler: SubscribeHandler | undefined
   readonly ready: Promise<void>
   removed(subscription: Subscription): void
+  /** More wait than the queue holds: when this turn has ended it must be trimmed. */
+  overfull(subscription: Subscription): void
   dropped(message: Message): void
   undecodable(message: Message, error: SkeinError): void
   fault(error: SkeinError): void
@@ -58,8 +61,9 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
   #head = 0
   #running = 0
   #dropped = 0
+  #isOverfull = false
   #iterating = false
-  #wake: (() => void) | undefined
+  readonly #loops: (() => void)[] = []
   #ended = false
 
   /** @internal */
@@ -88,11 +92,11 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     this.#queue = []
     this.#head = 0
     for (const { settle } of given) settle?.(new SkeinError('CLOSED', `subscription '${this.pattern}' ended`))
-    this.#wake?.()
+    this.#wakeLoops()
     this.#options.removed(this as Subscription)
   }
 
-  async *[Symbol.asyncIterator](): AsyncIterator<Message<T>> {
+  [Symbol.asyncIterator](): AsyncIterator<Message<T>> {
     if (this.#options.handler !== undefined || this.#iterating) {
       const why = this.#iterating ? 'is looped over already' : 'has a handler'
       throw new SkeinError(
@@ -102,24 +106,33 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     }
     this.#iterating = true
     let inHand: Settle | undefined
-    try {
+    const next = async (): Promise<IteratorResult<Message<T>>> => {
+      // Asking for the next one says that the last one is done with.
+      inHand?.()
+      inHand = undefined
       for (;;) {
-        const next = this.#shift()
-        if (next !== undefined) {
-          inHand = next.settle
-          yield next.message as Message<T>
-          inHand?.()
-          inHand = undefined
-        } else if (this.#ended) return
-        else
-          await new Promise<void>((resolve) => {
-            this.#wake = resolve
-          })
+        const waiting = this.#shift()
+        if (waiting !== undefined) {
+          inHand = waiting.settle
+          return { done: false, value: waiting.message as Message<T> }
+        }
+        if (this.#ended) return { done: true, value: undefined }
+        await new Promise<void>((resolve) => this.#loops.push(resolve))
       }
-    } finally {
-      inHand?.(new SkeinError('CLOSED', `subscription '${this.pattern}' ended`))
-      await this.unsubscribe()
     }
+    return {
+      next,
+      return: async () => {
+        inHand?.(new SkeinError('CLOSED', `the loop over subscription '${this.pattern}' was left`))
+        inHand = undefined
+        await this.unsubscribe()
+        return { done: true, value: undefined }
+      },
+    }
+  }
+
+  #wakeLoops(): void {
+    for (const wake of this.#loops.splice(0)) wake()
   }
 
   /** @internal Takes a message; never waits and never throws. */
@@ -142,15 +155,24 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
         settle(new SkeinError('BUSY', `subscription '${this.pattern}' has no room for the message`))
         return
       }
-      if (this.#options.onOverflow === 'drop-newest') {
-        this.#drop({ message, settle })
-        return
-      }
-      const oldest = this.#shift()
-      if (oldest !== undefined) this.#drop(oldest)
+      // A batch brings more than a queue holds, and a handler or loop that only awaits what is there takes it all before
+      // the turn ends: what is too much is known only then.
+      if (!this.#isOverfull) this.#options.overfull(this as Subscription)
+      this.#isOverfull = true
     }
     this.#queue.push({ message, settle })
-    this.#wake?.()
+    this.#wakeLoops()
+  }
+
+  /** @internal The turn in which it was overfull has ended: what is still too much is lost. */
+  trim(): void {
+    this.#isOverfull = false
+    while (this.pending > this.#options.queue) {
+      const lost = this.#options.onOverflow === 'drop-newest' ? this.#queue.pop() : this.#shift()
+      if (lost === undefined) return
+      if (lost.settle === undefined) this.#drop(lost.message)
+      else lost.settle(new SkeinError('BUSY', `subscription '${this.pattern}' has no room for the message`))
+    }
   }
 
   #shift(): Waiting | undefined {
@@ -164,11 +186,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     return next
   }
 
-  #drop({ message, settle }: Waiting): void {
-    if (settle !== undefined) {
-      settle(new SkeinError('BUSY', `subscription '${this.pattern}' had no room for the message`))
-      return
-    }
+  #drop(message: Message): void {
     this.#dropped++
     this.#options.dropped(message)
   }
@@ -239,6 +257,8 @@ export class Subscriptions {
   readonly #options: SubscriptionsOptions
   readonly #tree = new PatternTree<Subscription>()
   readonly #all = new Set<Subscription>()
+  #patternBytes = 0
+  readonly #pressed = new Set<Subscription>()
   #matches = new Map<string, readonly Subscription[]>()
   /** A batch holds messages of one topic, so the last answer is most often the next one. */
   #lastTopic = ''
@@ -253,8 +273,19 @@ export class Subscriptions {
     return this.#all.size
   }
 
+  /** The interest of a node travels as a whole, in one frame: it must not become too large for one. */
+  #assertRoom(pattern: string): void {
+    if (this.#patternBytes + Buffer.byteLength(pattern) <= MAX_PATTERN_BYTES) return
+    throw new SkeinError(
+      'PATTERN_INVALID',
+      `subscribe to '${pattern}': the patterns of this node have ${MAX_PATTERN_BYTES} bytes already; use wider ones`,
+    )
+  }
+
   add(pattern: string, handler: SubscribeHandler | undefined, options: SubscribeOptions): Subscription {
     validatePattern(pattern)
+    this.#assertRoom(pattern)
+    this.#patternBytes += Buffer.byteLength(pattern)
     const ready = Promise.resolve().then(() => this.#options.changed())
     // Whoever does not wait for it need not handle its failure either.
     ready.catch(() => {})
@@ -268,6 +299,7 @@ export class Subscriptions {
       handler,
       ready,
       removed: (removed) => this.#remove(removed),
+      overfull: (overfull) => this.#overfull(overfull),
       dropped: (message) => this.#dropped(message),
       undecodable: ({ from, topic }, error) => {
         this.#options.fault(error)
@@ -338,8 +370,26 @@ export class Subscriptions {
   }
 
   async close(): Promise<void> {
+    for (const each of this.#pressed) each.trim()
+    this.#pressed.clear()
     this.#reportDrops()
     await Promise.all([...this.#all].map((subscription) => subscription.unsubscribe()))
+  }
+
+  /** Whether a queue is overfull, so that more should be read only when this turn has ended. */
+  get isPressed(): boolean {
+    return this.#pressed.size > 0
+  }
+
+  #overfull(subscription: Subscription): void {
+    if (this.#pressed.size === 0) {
+      this.#options.clock.turn(() => {
+        const pressed = [...this.#pressed]
+        this.#pressed.clear()
+        for (const each of pressed) each.trim()
+      })
+    }
+    this.#pressed.add(subscription)
   }
 
   #forgetMatches(): void {
@@ -350,6 +400,7 @@ export class Subscriptions {
 
   #remove(subscription: Subscription): void {
     this.#all.delete(subscription)
+    this.#patternBytes -= Buffer.byteLength(subscription.pattern)
     this.#tree.delete(subscription.pattern, subscription)
     this.#forgetMatches()
     this.#options.changed().catch(() => {})

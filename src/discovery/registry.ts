@@ -178,7 +178,12 @@ export class Registry implements Source {
   }
 
   async #rescan(): Promise<void> {
-    await mkdir(this.#directory, { recursive: true, mode: 0o700 })
+    // Step by step: where a directory cannot be made, as under /proc, Node's own recursive way goes on for ever.
+    for (const step of lineage(this.#directory)) {
+      await mkdir(step, { mode: 0o700 }).catch((error: unknown) => {
+        if (codeOf(error) !== 'EEXIST') throw error
+      })
+    }
     const reason = await exposure(this.#directory)
     if (reason !== undefined) throw new Error(reason)
     await this.#watch()

@@ -29,6 +29,8 @@ export class Reports {
   readonly #clock: Clock
   readonly #logger: Logger | undefined
   readonly #name: string
+  /** What was told before anybody could listen. */
+  #early: (() => void)[] | undefined = []
   #gaps = 0
   #malformed = 0
   #warnedAt = Number.NEGATIVE_INFINITY
@@ -74,7 +76,18 @@ export class Reports {
     this.warn(warning)
   }
 
+  /** The node is there and its users have had a turn to listen: they are told what they could not hear before. */
+  open(): void {
+    const early = this.#early ?? []
+    this.#early = undefined
+    for (const tell of early) tell()
+  }
+
   emit<E extends keyof Events>(event: E, ...args: Events[E]): void {
+    if (this.#early !== undefined) {
+      this.#early.push(() => this.emit(event, ...args))
+      return
+    }
     try {
       this.events.emit(event, ...(args as never))
     } catch (error) {

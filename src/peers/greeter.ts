@@ -14,7 +14,7 @@ import {
   readTails,
   writeHello,
 } from '../protocol/control-frames.ts'
-import { Link, Route, readControlBatch } from '../transport/link.ts'
+import { Link, loneFrame, Route, readControlBatch } from '../transport/link.ts'
 import type { Transport } from '../transport/transport.ts'
 import { Peer, type PeerInfo } from './peer.ts'
 import type { Roster } from './roster.ts'
@@ -26,6 +26,8 @@ const CHALLENGE_MS = 500
 const REDIAL_MS = 200
 const REDIAL_MAX_MS = 10_000
 const MAX_CANDIDATES = 1024
+/** An address that has not welcomed by then is given up; its node says hello itself when it can. */
+const CANDIDATE_MS = 5000
 
 export interface GreeterOptions {
   readonly id: string
@@ -39,7 +41,7 @@ export interface GreeterOptions {
   readonly roster: Roster
   interest(): Interest
   /** A frame that is not about presence. */
-  frame(peer: Peer, type: number, reader: Reader): void
+  frame(peer: Peer, type: number, reader: Reader, onLink: boolean): void
   /** The last delivery batch taken from this peer. */
   takenFrom(peer: Peer): number
   /** What the other end says it has sent or taken: a difference is a loss. */
@@ -151,7 +153,7 @@ export class Greeter {
       throw error
     }
     // Whoever is unknown here, after a reset or because its hello was lost, is asked for a hello.
-    if (strange) this.#route(key, 0).send(FRAME.who)
+    if (strange) void this.#options.transport.answer(key, loneFrame(0, FRAME.who))
   }
 
   /** A peer was lost without a goodbye: it is dialled again until it is forgotten. */
@@ -205,12 +207,15 @@ export class Greeter {
       queueBytes,
       fault,
       endpoint: sighting.endpoint,
-      hello: (number) => this.#self(number, { token: this.#tokenFor(link, sighting) }),
+      hello: (number) => this.#self(number, { token: this.#roster.tokenFor(sighting.id) }),
       frame: (from, type, reader) => this.#linkFrame(from, type, reader),
       broken: (from) => this.#broken(from),
       refused: (from) => this.#refusedBy(from),
     })
     this.#candidates.set(sighting.endpoint, { link, sighting })
+    clock.after(CANDIDATE_MS, () => {
+      if (this.#candidates.get(sighting.endpoint)?.link === link) this.#refusedBy(link, false)
+    })
     link.open()
   }
 
@@ -220,14 +225,10 @@ export class Greeter {
     return peer?.link === link ? peer : undefined
   }
 
-  #tokenFor(link: Link, { id, boot }: Sighting): string {
-    const peer = this.#peerOf(link) ?? this.#roster.get(id)
-    return peer === undefined || (peer.id === id && peer.boot !== boot) ? '' : peer.tokenGiven
-  }
-
   #linkFrame(link: Link, type: number, reader: Reader): void {
-    if (type === FRAME.welcome) void this.#welcome(link, readHello(reader.bytes(reader.left)))
-    else if (type === FRAME.who) link.greet()
+    if (type === FRAME.welcome) {
+      this.#welcome(link, readHello(reader.bytes(reader.left))).catch(this.#options.fault)
+    } else if (type === FRAME.who) link.greet()
     else if (type === FRAME.refuse) this.#rejected(link, reader.text8(), reader.text32())
     else {
       const peer = this.#peerOf(link)
@@ -252,7 +253,7 @@ export class Greeter {
       case FRAME.bye:
         return this.#roster.down(peer, 'it said goodbye', readTails(reader))
       default:
-        return this.#options.frame(peer, type, reader)
+        return this.#options.frame(peer, type, reader, end instanceof Link)
     }
   }
 
@@ -267,39 +268,57 @@ export class Greeter {
       if (hello.boot !== this.#options.boot) this.#refuseClash(key, hello)
       return
     }
+    const before = this.#routes.get(key)
+    if (before !== undefined && before.peer.id !== hello.id) {
+      throw new SkeinError('MALFORMED', 'a connection says hello for a second node; each node has its own')
+    }
     const known = this.#roster.get(hello.id)
-    if (known !== undefined && known.boot !== hello.boot && known.isUp) {
-      void this.#challenge(known, hello.boot).then((alive) => {
+    if (known === undefined || !known.isUp || !isDoubtful(known, hello)) {
+      this.#accept(key, hello)
+      return
+    }
+    this.#challenge(known)
+      .then((alive) => {
         if (this.#closed) return
         if (alive) this.#refuseClash(key, hello)
         else this.#accept(key, hello)
       })
-      return
-    }
-    this.#accept(key, hello)
+      .catch(this.#options.fault)
   }
 
   #accept(key: string, hello: Hello): void {
     this.#startOver(hello)
     const peer = this.#roster.meet(hello)
-    if (peer === undefined) return
+    if (peer === undefined) {
+      return this.#refuse(
+        key,
+        hello.number,
+        new SkeinError('BUSY', 'this node knows as many peers as it can'),
+      )
+    }
     if (hello.token !== '') peer.token = hello.token
     const route = this.#route(key, hello.number)
-    peer.route?.close()
+    const old = peer.route
     peer.route = route
     this.#routes.set(key, { route, peer })
+    old?.close()
     route.closed = () => {
       if (this.#routes.get(key)?.route === route) this.#routes.delete(key)
+      if (peer.route !== route) return
+      peer.route = undefined
+      if (peer.link === undefined && !this.#closed) this.#roster.down(peer, 'its connection is gone')
     }
-    peer.address = hello.address
-    peer.visitor = hello.address === null
+    if (peer.link === undefined) {
+      peer.address = hello.address
+      peer.visitor = hello.address === null
+    }
     this.#roster.heard(peer)
     this.#roster.interested(peer, hello.interest)
     this.#sendWelcome(peer, hello.number)
     if (peer.visitor) {
       if (!peer.isUp) this.#roster.up(peer)
-    } else if (peer.link === undefined && !this.#isSought(hello)) {
-      const { host, control } = hello.address!
+    } else if (peer.link === undefined && hello.address !== null && !this.#isSought(hello)) {
+      const { host, control } = hello.address
       this.#dial({
         id: hello.id,
         boot: hello.boot,
@@ -339,6 +358,8 @@ export class Greeter {
   async #welcome(link: Link, hello: Hello): Promise<void> {
     const candidate = this.#candidates.get(link.endpoint)
     const known = this.#roster.get(hello.id)
+    if (hello.address === null)
+      throw new SkeinError('MALFORMED', `${link.endpoint} welcomes but says it listens nowhere`)
     if (known?.link === link && known.boot === hello.boot) {
       const back = !link.isOpen
       this.#startOver(hello)
@@ -354,12 +375,7 @@ export class Greeter {
       this.#dropCandidate(link)
       return
     }
-    if (
-      known !== undefined &&
-      known.boot !== hello.boot &&
-      known.isUp &&
-      (await this.#challenge(known, hello.boot))
-    ) {
+    if (known !== undefined && known.boot !== hello.boot && known.isUp && (await this.#challenge(known))) {
       this.#dropCandidate(link)
       this.#options.warning(clash(hello))
       return
@@ -427,7 +443,8 @@ export class Greeter {
     })
   }
 
-  #refusedBy(link: Link): void {
+  /** Nobody is there; or there is somebody who says nothing, of whom no source is told. */
+  #refusedBy(link: Link, isAbsent = true): void {
     const peer = this.#peerOf(link)
     if (peer !== undefined) {
       this.#roster.down(peer, `connection refused at ${link.endpoint}`)
@@ -437,7 +454,7 @@ export class Greeter {
     if (candidate?.link !== link) return
     const { sighting } = candidate
     this.#dropCandidate(link)
-    this.#options.refused(sighting)
+    if (isAbsent) this.#options.refused(sighting)
     const known = this.#roster.get(sighting.id)
     if (known === undefined || known.boot !== sighting.boot) return
     if (known.route !== undefined && known.state !== 'down') this.#oneWay(known, link.endpoint)
@@ -461,8 +478,8 @@ export class Greeter {
   }
 
   /** Whether the present holder of an id still answers. */
-  async #challenge(holder: Peer, claimant: string): Promise<boolean> {
-    if (holder.link === undefined || !holder.link.isOpen || holder.boot === claimant) return false
+  async #challenge(holder: Peer): Promise<boolean> {
+    if (holder.link === undefined || !holder.link.isOpen) return false
     const { clock } = this.#options
     const askedAt = clock.now()
     this.#roster.ping(holder)
@@ -479,10 +496,11 @@ export class Greeter {
   }
 
   #refuse(key: string, number: number, error: SkeinError): void {
-    this.#route(key, number).send(FRAME.refuse, (writer) => {
+    const refusal = loneFrame(number, FRAME.refuse, (writer) => {
       writer.text8(error.code)
       writer.text32(error.message)
     })
+    void this.#options.transport.answer(key, refusal)
   }
 
   /** We were refused, and are told why. */
@@ -523,3 +541,7 @@ const clash = (hello: Hello): SkeinError =>
     'NODE_ID_IN_USE',
     `node id ${hello.id} is held by a living node, and '${hello.name}' (boot ${hello.boot.slice(0, 8)}) claims it too; give each instance its own id`,
   )
+
+/** Another boot of a living peer, or somebody who lacks the token that the peer itself has given us. */
+const isDoubtful = (known: Peer, hello: Hello): boolean =>
+  known.boot !== hello.boot || (known.link !== undefined && known.token !== '' && known.token !== hello.token)

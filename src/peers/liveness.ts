@@ -61,13 +61,13 @@ export class Liveness {
       // What came while we were away is still unread: our own stall is nobody's silence.
       for (const peer of this.#peers.values()) if (peer.pingedAt > 0) peer.pingedAt += stalledMs
     } else {
-      for (const peer of [...this.#peers.values()]) if (peer.isUp) this.#judge(peer, now)
+      for (const peer of [...this.#peers.values()]) this.#judge(peer, now)
     }
     this.#cancel = this.#options.clock.after(TICK_MS, this.#tick)
   }
 
   #judge(peer: Peer, now: number): void {
-    if (peer.link === undefined && peer.route === undefined) return
+    if (peer.state === 'down' || (peer.link === undefined && peer.route === undefined)) return
     if (peer.pingedAt === 0) {
       const quietMs = this.#options.awaits(peer) ? PING_AWAITED_MS : PING_IDLE_MS
       // Half a tick of tolerance, or a ping due at each second would go out every other one.

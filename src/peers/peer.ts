@@ -33,22 +33,25 @@ export class Peer {
   address: Address | null = null
   /** It listens nowhere, as one-shot commands do: it is served, but it is no member of the mesh. */
   visitor = false
+  /** Users were told that it is up. */
+  announced = false
   interest: Interest = { revision: -1, patterns: [], responders: [] }
   /** The revision of our interest that it knows. */
   known = -1
   /** What our delivery batches to it begin with */
   token = ''
   /** What its delivery batches to us begin with. */
-  tokenGiven: string = newId()
+  tokenGiven: string
   heardAt = 0
   pingedAt = 0
   redialMs = 0
   downAt = 0
 
-  constructor(id: string, boot: string, name: string) {
+  constructor(id: string, boot: string, name: string, tokenGiven: string = newId()) {
     this.id = id
     this.boot = boot
     this.name = name
+    this.tokenGiven = tokenGiven
   }
 
   get isUp(): boolean {

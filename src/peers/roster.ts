@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
 import { FRAME, type Hello, type Interest, writeInterest, writeTails } from '../protocol/control-frames.ts'
 import type { TopicLast } from '../protocol/feed-batch.ts'
+import { newId } from '../protocol/header.ts'
 import type { Link, Route } from '../transport/link.ts'
 import { Liveness } from './liveness.ts'
 import { Peer, type PeerInfo } from './peer.ts'
@@ -35,6 +36,7 @@ export class Roster {
   readonly #options: RosterOptions
   readonly #peers = new Map<string, Peer>()
   readonly #tokens = new Map<string, Peer>()
+  readonly #reserved = new Map<string, string>()
   readonly #liveness: Liveness
   #closed = false
 
@@ -59,6 +61,16 @@ export class Roster {
 
   get isFull(): boolean {
     return this.#peers.size >= MAX_PEERS
+  }
+
+  /** The token that this node gives to a peer, reserved already while it is only known by its address. */
+  tokenFor(id: string): string {
+    const given = this.#peers.get(id)?.tokenGiven ?? this.#reserved.get(id)
+    if (given !== undefined) return given
+    const token = newId()
+    if (this.#reserved.size >= MAX_PEERS) this.#reserved.clear()
+    this.#reserved.set(id, token)
+    return token
   }
 
   /** The peer that was given this token for its delivery batches. */
@@ -140,13 +152,14 @@ export class Roster {
   meet(hello: Hello): Peer | undefined {
     let peer = this.#peers.get(hello.id)
     if (peer !== undefined && peer.boot !== hello.boot) {
-      if (peer.isUp) this.down(peer, 'it was started anew')
+      if (peer.isUp || peer.route !== undefined) this.down(peer, 'it was started anew')
       this.forget(peer)
       peer = undefined
     }
     if (peer !== undefined) return peer
     if (this.isFull) return undefined
-    peer = new Peer(hello.id, hello.boot, hello.name)
+    peer = new Peer(hello.id, hello.boot, hello.name, this.tokenFor(hello.id))
+    this.#reserved.delete(hello.id)
     peer.foundBy.add('hello')
     this.#peers.set(hello.id, peer)
     this.#tokens.set(peer.tokenGiven, peer)
@@ -183,11 +196,12 @@ export class Roster {
 
   /** It is lost, or has said goodbye and where its topics end. */
   down(peer: Peer, reason: string, tails?: readonly TopicLast[]): void {
-    peer.link?.close()
-    peer.route?.close()
+    const { link, route } = peer
     peer.link = undefined
     peer.route = undefined
-    const wasUp = peer.isUp || peer.state === 'one-way'
+    link?.close()
+    route?.close()
+    const wasMet = peer.isUp || route !== undefined || link !== undefined
     peer.state = 'down'
     peer.reason = reason
     peer.pingedAt = 0
@@ -195,14 +209,16 @@ export class Roster {
     this.#tokens.delete(peer.tokenGiven)
     peer.forget()
     this.#tokens.set(peer.tokenGiven, peer)
-    if (wasUp) this.#options.down(peer, tails)
+    if (wasMet) this.#options.down(peer, tails)
+    peer.announced = false
     const { clock, goneMs } = this.#options
     const downAt = clock.now()
     peer.downAt = downAt
     clock.after(goneMs, () => {
       if (peer.state === 'down' && peer.downAt === downAt) this.forget(peer)
     })
-    if (tails === undefined) this.#options.lost(peer)
+    // Nobody could dial a visitor, so it is not waited for.
+    if (tails === undefined && !peer.visitor) this.#options.lost(peer)
     else this.forget(peer)
     this.#options.changes.notify()
   }

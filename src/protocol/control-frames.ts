@@ -66,6 +66,8 @@ export interface Hello {
 
 const MAX_PATTERNS = 65_536
 const MAX_NAME_BYTES = 255
+/** An IPv4 or IPv6 address or a host name, and nothing that ZeroMQ would read as something else. */
+const HOST = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9]+)?)$/
 
 export const writeHello = (writer: Writer, hello: Hello): void =>
   writer.bytes(pack({ version: VERSION, ...hello }))
@@ -111,7 +113,7 @@ const readInterestFields = (value: unknown): Interest => {
 
 const readAddress = (value: unknown): Address => {
   const { host, control, feed, delivery } = (value ?? {}) as Record<string, unknown>
-  if (!isText(host) || !/^[\w.:%-]+$/.test(host)) throw malformed('address')
+  if (!isText(host) || !HOST.test(host)) throw malformed('address')
   if (!isPort(control) || !isPort(feed) || !isPort(delivery)) throw malformed('address')
   return { host, control, feed, delivery }
 }

@@ -27,6 +27,8 @@ const LOOK_AGAIN_MS = 2
 /** Topics listed in one part of the answer to a barrier. */
 const ANSWER_BYTES = BATCH_BYTES
 
+const MAX_TAILS = 16_384
+
 const READY: Promise<void> = Promise.resolve()
 
 interface Topic extends Beating {
@@ -136,6 +138,7 @@ export class Feed {
   /** The room of the lane, which closes when this turn was long: with nobody listening, too, or nobody ever could. */
   #paced(): Promise<void> {
     if (!this.#turnWatched) this.#watchTurn()
+    if (this.#sealedBytes + this.#openBytes > this.#options.queueBytes / 4) this.#closeRoom()
     else if (this.#turnBytes >= TURN_BYTES || this.#published % CLOCK_EVERY === 0) this.#limitTurn()
     return this.#room
   }
@@ -209,7 +212,10 @@ export class Feed {
     const active = [...this.#topics.values()].filter(
       (topic) => topic.stage !== -1 && follower.hears(topic.key),
     )
-    return active.map(({ name, generation, sequence }) => ({ topic: name, generation, last: sequence }))
+    // The most recent: a goodbye is one control frame.
+    return active
+      .slice(-MAX_TAILS)
+      .map(({ name, generation, sequence }) => ({ topic: name, generation, last: sequence }))
   }
 
   stats(): {
@@ -364,6 +370,10 @@ export class Feed {
   #limitTurn(): void {
     const enough = Math.max(TURN_BYTES, Math.min(TURN_BYTES_MAX, this.#open.length * TURN_BYTES_PER_TOPIC))
     if (this.#turnBytes < enough && this.#options.clock.now() - this.#turnStartedAt < TURN_MS) return
+    this.#closeRoom()
+  }
+
+  #closeRoom(): void {
     if (this.#reopen !== undefined) return
     this.#room = new Promise((resolve) => {
       this.#reopen = resolve

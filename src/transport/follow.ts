@@ -13,10 +13,12 @@ import { FilterSet } from '../protocol/filters.ts'
 import { Frame } from '../protocol/frame.ts'
 import { KIND } from '../protocol/header.ts'
 import { type Received, readRecord } from '../protocol/record.ts'
+import { MAX_TOPIC_BYTES } from '../protocol/topics.ts'
 import { REPORT_BATCHES, REPORT_BYTES, REPORT_MS } from './follower.ts'
 import type { DialEvents, FeedDial } from './transport.ts'
 
 const BARRIER_RETRY_MS = 250
+const REOPEN_MS = 1000
 const BARRIER_RETRY_MAX_MS = 5000
 
 /** Why messages are missing: lost on the way, or their count is not known because a topic's state is gone. */
@@ -43,6 +45,8 @@ export interface FollowOptions {
   /** Tells the publisher how far this end has read, and how many messages it has missed. */
   report(number: number, missed: number): void
   confirmed(revision: number): void
+  /** Whether more should be read only when this turn has ended. */
+  isPressed(): boolean
   /** Whether any subscription still wants this topic. */
   wants(topic: string): boolean
   /** The feed at this endpoint belongs to another boot: it must be closed. */
@@ -108,10 +112,24 @@ export class Follow {
         this.#connected = false
         this.#cancelRetry?.()
       },
-      frames: (frames) => this.#take(frames),
+      refused: () => this.#again(endpoint),
+      frames: (frames) => {
+        this.#take(frames)
+        return this.#options.isPressed()
+      },
       fault: this.#options.fault,
     })
     for (const filter of this.#filters.filters) this.#dial.subscribe(Buffer.from(filter, 'latin1'))
+  }
+
+  /** ZeroMQ dials again by itself; where it has no socket at all, for want of descriptors, one is asked for again. */
+  #again(endpoint: string): void {
+    const dial = this.#dial
+    this.#options.clock.after(REOPEN_MS, () => {
+      if (this.#closed || this.#connected || this.#dial !== dial || dial === undefined) return
+      dial.close()
+      this.open(endpoint)
+    })
   }
 
   /** The publisher does not answer: if it returns under the same boot, what was missed meanwhile can be counted. */
@@ -189,8 +207,16 @@ export class Follow {
   #take(frames: Buffer[]): void {
     if (this.#closed) return
     const [frame, batch, alone] = frames
-    if (frame === undefined || batch === undefined || frames.length > 3) {
-      throw new SkeinError('MALFORMED', `a message of ${frames.length} frames came on the feed`)
+    if (
+      frame === undefined ||
+      batch === undefined ||
+      frames.length > 3 ||
+      frame.length > MAX_TOPIC_BYTES + 1
+    ) {
+      throw new SkeinError(
+        'MALFORMED',
+        `a message of ${frames.length} frames came on the feed, the first of ${frame?.length} bytes`,
+      )
     }
     const reader = new Reader(batch)
     const header = this.#header
@@ -261,10 +287,14 @@ export class Follow {
     const forgotten = known === undefined && counted && generation <= this.#floor!
     if (forgotten || (known !== undefined && !known.settled)) this.#gap(topic, undefined, 'evicted')
     const state = { generation, expected: begins, settled: false }
+    this.#remember(topic, state)
+    return state
+  }
+
+  #remember(topic: string, state: TopicState): void {
     this.#topics.delete(topic)
     if (this.#topics.size >= this.#options.maxTopics) this.#forgetOldest()
     this.#topics.set(topic, state)
-    return state
   }
 
   /** Forgets one topic to stay within maxTopics: none as old as it can be told from one that has just begun any more. */
@@ -309,7 +339,8 @@ export class Follow {
       if (known !== undefined && !known.settled) this.#gap(topic, undefined, 'evicted')
       // It began behind the barrier before this one, and nothing of it has come: all of it was lost with a connection.
       if (last > 0 && this.#isCounted(topic) && generation > this.#floor!) this.#miss(topic, last, 'lost')
-      this.#topics.set(topic, { generation, expected: last + 1, settled: true })
+      if (this.#filters.passesTopic(topic))
+        this.#remember(topic, { generation, expected: last + 1, settled: true })
     }
     if (header.first !== 1) return
     this.#cancelRetry?.()

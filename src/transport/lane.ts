@@ -12,6 +12,7 @@ export interface LaneOptions {
 
 /** The number of the hello that a control batch follows stands behind its prefix. */
 const HELLO_NUMBER_AT = 4
+const MAX_URGENT_BYTES = 4 * 1024 * 1024
 
 /**
  * The one writer of one control connection. Frames are gathered into batches; urgent ones (hello, ping, ack,
@@ -66,6 +67,11 @@ export class Lane {
     putU32(writer.buffer, writer.start + this.#mark, writer.length - this.#mark - 4)
     if (this.#closed) {
       writer.take()
+      return
+    }
+    if (this.#urgent.length > MAX_URGENT_BYTES) {
+      // The other end has read nothing for very long: it is told nothing more, and judged by its silence.
+      this.close()
       return
     }
     if (writer === this.#bulk && writer.length >= BATCH_BYTES) {

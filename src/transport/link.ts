@@ -1,8 +1,8 @@
 import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
-import { Reader } from '../protocol/bytes.ts'
+import { Reader, Writer } from '../protocol/bytes.ts'
 import { FRAME, type Hello, writeHello } from '../protocol/control-frames.ts'
-import { KIND, readPrefix } from '../protocol/header.ts'
+import { KIND, readPrefix, writePrefix } from '../protocol/header.ts'
 import { Lane } from './lane.ts'
 import type { Dial, Transport } from './transport.ts'
 
@@ -92,7 +92,10 @@ export class Link {
         this.#options.broken(this)
       },
       refused: () => this.#options.refused(this),
-      frames: (frames) => this.#take(frames),
+      frames: (frames) => {
+        this.#take(frames)
+        return undefined
+      },
       fault: this.#options.fault,
     })
   }
@@ -156,11 +159,13 @@ export class Route {
     this.lane = new Lane({
       send: async (batch) => {
         // The ROUTER is never awaited: a full connection is tried again, and only its own lane waits (G3).
-        for (;;) {
+        while (!this.lane.isClosed) {
           const sent = await transport.answer(key, batch)
           if (sent === 'sent') return
-          if (sent === 'gone')
-            throw new SkeinError('PEER_LOST', 'the connection that was to be answered is gone')
+          if (sent === 'gone') {
+            this.close()
+            return
+          }
           await new Promise<void>((resolve) => clock.after(ROUTE_AGAIN_MS, resolve))
         }
       },
@@ -184,4 +189,18 @@ const sendFrame = (lane: Lane, type: number, write?: (writer: ReturnType<Lane['b
   const writer = lane.begin(type, true)
   write?.(writer)
   lane.end(writer)
+}
+
+/** One urgent frame as a batch of its own, for somebody who has no lane here. */
+export const loneFrame = (helloNumber: number, type: number, write?: (writer: Writer) => void): Buffer => {
+  const writer = new Writer()
+  writePrefix(writer, KIND.control)
+  writer.u32(helloNumber)
+  writer.u8(type)
+  const body = new Writer()
+  write?.(body)
+  const bytes = body.take()
+  writer.u32(bytes.length)
+  writer.bytes(bytes)
+  return writer.take()
 }

@@ -44,9 +44,10 @@ export interface DialEvents {
   up?(): void
   /** It broke; ZeroMQ dials again by itself. */
   down?(): void
-  /** Nobody listens there, or nobody answers. */
+  /** Nobody listens there, nobody answers, or no socket could be made for it. Called later, never within the dial. */
   refused?(): void
-  frames?(frames: Buffer[]): void
+  /** Answers true if more should be read only when this turn of the event loop has ended. */
+  frames?(frames: Buffer[]): boolean | undefined
   fault(error: unknown): void
 }
 

@@ -8,6 +8,8 @@ import type { Dial, DialEvents, FeedDial, Listener, Ports, Sent, Transport } fro
  */
 export const HIGH_WATER_BATCHES = 64
 
+const MAX_SUBSCRIPTION_BYTES = 512
+
 /** A reader gives the event loop a turn after this long, or a flood would starve timers (G3). */
 const TURN_MS = 5
 
@@ -20,6 +22,8 @@ const spareContexts: Context[] = []
 export interface ZeromqOptions {
   /** Frames above this size make libzmq cut the connection; senders refuse such values long before. */
   maxFrameBytes: number
+  /** The same for control batches. */
+  maxControlBytes: number
 }
 
 export class ZeromqTransport implements Transport {
@@ -38,8 +42,17 @@ export class ZeromqTransport implements Transport {
   }
 
   async listen(at: { host: string; port: number }, on: Listener): Promise<Ports> {
-    const router = this.#make(Router, { mandatory: true, sendTimeout: 0 })
-    const xpub = this.#make(XPublisher, { noDrop: true, sendTimeout: 0 })
+    const router = this.#make(Router, {
+      mandatory: true,
+      sendTimeout: 0,
+      maxMessageSize: this.#options.maxControlBytes,
+    })
+    // It receives nothing but subscriptions, whose prefixes stay in memory: a peer must not make them long.
+    const xpub = this.#make(XPublisher, {
+      noDrop: true,
+      sendTimeout: 0,
+      maxMessageSize: MAX_SUBSCRIPTION_BYTES,
+    })
     const pull = this.#make(Pull, {})
     const ports: number[] = []
     for (const [offset, socket] of [router, xpub, pull].entries()) {
@@ -96,32 +109,77 @@ export class ZeromqTransport implements Transport {
   }
 
   dialControl(endpoint: string, on: DialEvents): Dial {
-    // Not `immediate`: with it libzmq throws away what has arrived and was not yet read when a connection ends, and
-    // the last acks and the goodbye of a peer that exits would be lost.
-    const dealer = this.#make(Dealer, { immediate: false })
-    watch(dealer, on)
-    dealer.connect(endpoint)
-    void this.#read(dealer, on.fault, (frames) => on.frames?.(frames))
-    return this.#dial(dealer)
+    return this.#attempt(endpoint, on, () => {
+      // Not `immediate`: with it libzmq throws away what has arrived and was not yet read when a connection ends, and
+      // the last acks and the goodbye of a peer that exits would be lost.
+      const dealer = this.#dialled(Dealer, { immediate: false }, endpoint, on)
+      void this.#read(dealer, on.fault, (frames) => on.frames?.(frames))
+      return this.#dial(dealer)
+    })
   }
 
   dialDelivery(endpoint: string, on: DialEvents): Dial {
-    const push = this.#make(Push, { immediate: true })
-    watch(push, on)
-    push.connect(endpoint)
-    return this.#dial(push)
+    return this.#attempt(endpoint, on, () =>
+      this.#dial(this.#dialled(Push, { immediate: true }, endpoint, on)),
+    )
   }
 
   dialFeed(endpoint: string, on: DialEvents): FeedDial {
-    const sub = this.#make(Subscriber, {})
-    watch(sub, on)
-    sub.connect(endpoint)
-    void this.#read(sub, on.fault, (frames) => on.frames?.(frames))
-    return {
-      subscribe: (prefix) => sub.closed || sub.subscribe(prefix),
-      unsubscribe: (prefix) => sub.closed || sub.unsubscribe(prefix),
-      close: () => this.#close(sub),
+    const nothing = { subscribe: () => {}, unsubscribe: () => {} }
+    return this.#attempt(
+      endpoint,
+      on,
+      () => {
+        const sub = this.#dialled(Subscriber, {}, endpoint, on)
+        void this.#read(sub, on.fault, (frames) => on.frames?.(frames))
+        return {
+          subscribe: (prefix) => sub.closed || sub.subscribe(prefix),
+          unsubscribe: (prefix) => sub.closed || sub.unsubscribe(prefix),
+          close: () => this.#close(sub),
+        }
+      },
+      nothing,
+    )
+  }
+
+  /** A socket that cannot be made, for want of file descriptors or for a bad address, is a refusal and no crash. */
+  #attempt<D extends Dial | FeedDial>(
+    endpoint: string,
+    on: DialEvents,
+    dial: () => D,
+    nothing: object = {},
+  ): D {
+    try {
+      return dial()
+    } catch (error) {
+      let closed = this.#closed
+      setImmediate(() => {
+        if (closed) return
+        on.fault(
+          new SkeinError('PEER_UNKNOWN', `cannot dial ${endpoint}: ${messageOf(error)}`, { cause: error }),
+        )
+        on.refused?.()
+      })
+      const send = () => Promise.reject(new SkeinError('PEER_LOST', `${endpoint} could not be dialled`))
+      return { send, close: () => void (closed = true), ...nothing } as unknown as D
     }
+  }
+
+  #dialled<S extends Dealer | Push | Subscriber>(
+    Kind: new (options: { context: Context }) => S,
+    options: Partial<Omit<S, 'context'>>,
+    endpoint: string,
+    on: DialEvents,
+  ): S {
+    const socket = this.#make(Kind as never, options as never) as S
+    try {
+      watch(socket, on)
+      socket.connect(endpoint)
+    } catch (error) {
+      this.#close(socket)
+      throw error
+    }
+    return socket
   }
 
   async close(): Promise<void> {
@@ -189,7 +247,7 @@ export class ZeromqTransport implements Transport {
   async #read(
     socket: Router | XPublisher | Pull | Dealer | Subscriber,
     fault: (error: unknown) => void,
-    take: (frames: Buffer[]) => void,
+    take: (frames: Buffer[]) => unknown,
   ): Promise<void> {
     let turnAt = performance.now()
     while (!socket.closed) {
@@ -200,12 +258,13 @@ export class ZeromqTransport implements Transport {
         if (!socket.closed) fault(error)
         return
       }
+      let pressed: unknown
       try {
-        take(frames)
+        pressed = take(frames)
       } catch (error) {
         fault(error)
       }
-      if (performance.now() - turnAt < TURN_MS) continue
+      if (pressed !== true && performance.now() - turnAt < TURN_MS) continue
       await new Promise<void>((resolve) => setImmediate(resolve))
       turnAt = performance.now()
     }

@@ -148,7 +148,7 @@ test('responders - the signal aborts when the asker gives up, and at the deadlin
   at.ask('a', 2, 50)
   cancel()
   expect(signals.map(({ aborted }) => aborted)).toEqual([true, false])
-  expect(signals[0]!.reason).toMatchObject({ code: 'REQUEST_TIMEOUT' })
+  expect(signals[0]!.reason).toMatchObject({ code: 'CANCELLED' })
   await at.clock.advance(50)
   expect(signals[1]!.aborted).toBe(true)
   expect(at.answers).toEqual(['REQUEST_TIMEOUT'])

@@ -114,7 +114,7 @@ test('liveness - a peer that was silent before the stall is still judged after i
   expect(at.lost).toHaveLength(1)
 })
 
-test('liveness - only peers that are up and that this node dialled are judged', async () => {
+test('liveness - a peer that is down, or that no connection leads to, is not judged', async () => {
   const at = new Bench()
   at.liveness.start(at.peers)
   at.peer('a', true).state = 'down'

@@ -163,6 +163,7 @@ const followTaking = (work: Work): { take: (frames: Buffer[]) => void; barrier: 
     endpoint: 'memory',
     clock: new FakeClock(),
     maxTopics: 100,
+    isPressed: () => false,
     dial: (_, on) => {
       events = on
       return {

@@ -112,6 +112,7 @@ class Subscriber {
       endpoint: 'memory',
       clock: world.clock,
       maxTopics,
+      isPressed: () => false,
       dial: (_, on) => {
         this.end = world.network.dial(on)
         return this.end

@@ -31,6 +31,7 @@ class Bench {
       endpoint: 'memory',
       clock: this.clock,
       maxTopics,
+      isPressed: () => false,
       dial: (_, on) => {
         this.end = new FeedNetwork().dial(on)
         return this.end
