@@ -7,7 +7,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url))
 
 /** From the bottom up: a file imports from its own layer's module or from a lower layer. */
 const LAYERS: readonly RegExp[] = [
-  /^(errors|clock|changes)\.ts$|^protocol\//,
+  /^(errors|clock|changes|deadlines)\.ts$|^protocol\//,
   /^(discovery|transport|journal)\//,
   /^peers\//,
   /^(delivery|observe)\//,

@@ -1,5 +1,6 @@
 import type { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
+import { Deadlines } from '../deadlines.ts'
 import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
@@ -56,8 +57,10 @@ type Target = Peer | typeof SELF
 interface Ask {
   readonly name: string
   readonly payload: Payload
+  readonly timeoutMs: number
   readonly deadlineAt: number
-  readonly settle: (error: SkeinError | undefined, value?: unknown) => void
+  readonly resolve: (value: unknown) => void
+  readonly reject: (error: SkeinError) => void
   tried: Set<Target> | undefined
   target: Target
   number: number
@@ -81,6 +84,7 @@ export interface RequestsOptions {
 export class Requests {
   readonly #options: RequestsOptions
   readonly #asks = new Map<number, Ask>()
+  readonly #deadlines: Deadlines<Ask>
   readonly #outstanding = new Map<Target, number>()
   readonly #loads = new Map<Target, number>()
   #targets = new Map<string, Target[]>()
@@ -91,6 +95,7 @@ export class Requests {
 
   constructor(options: RequestsOptions) {
     this.#options = options
+    this.#deadlines = new Deadlines(options.clock, (ask) => this.#expire(ask))
   }
 
   get pending(): number {
@@ -109,36 +114,16 @@ export class Requests {
     const deadlineAt = clock.now() + timeoutMs
     signal?.throwIfAborted()
     if (waitMs > 0) await this.#responder(name, Math.min(waitMs, timeoutMs), signal)
+    let ask: Ask | undefined
+    const answered = new Promise<unknown>((resolve, reject) => {
+      const fields = { tried: undefined, target: SELF, number: 0, cancel: undefined } as const
+      ask = { name, payload, timeoutMs, deadlineAt, resolve, reject, ...fields }
+      this.#deadlines.add(ask)
+      if (to === undefined) this.#offer(ask)
+      else this.#offerTo(ask, to)
+    })
     try {
-      return await new Promise((resolve, reject) => {
-        const settle = (error: SkeinError | undefined, result?: unknown): void => {
-          cancelTimer()
-          signal?.removeEventListener('abort', abort)
-          if (error === undefined) resolve(result)
-          else reject(error)
-        }
-        const ask: Ask = {
-          name,
-          payload,
-          deadlineAt,
-          settle,
-          tried: undefined,
-          target: SELF,
-          number: 0,
-          cancel: undefined,
-        }
-        const cancelTimer = clock.after(Math.max(0, deadlineAt - clock.now()), () =>
-          this.#expire(ask, timeoutMs),
-        )
-        const abort = (): void => {
-          this.#withdraw(ask)
-          cancelTimer()
-          reject(signal!.reason as Error)
-        }
-        signal?.addEventListener('abort', abort, { once: true })
-        if (to === undefined) this.#offer(ask)
-        else this.#offerTo(ask, to)
-      })
+      return await (signal === undefined ? answered : this.#unlessAborted(ask!, answered, signal))
     } catch (error) {
       // The error was made where the reply was read; its user needs to see where the request was made.
       if (error instanceof SkeinError) Error.captureStackTrace(error, this.request)
@@ -167,18 +152,20 @@ export class Requests {
     signal?.addEventListener('abort', stop, { once: true })
     try {
       for (const target of targets) {
-        const settle = (error: SkeinError | undefined, result?: unknown): void => {
+        const from = target === SELF ? this.#options.self.id : target.id
+        const came = (reply: Reply): void => {
           open.delete(ask)
-          const from = target === SELF ? this.#options.self.id : target.id
-          replies.push(error === undefined ? { from, value: result } : { from, error })
+          replies.push(reply)
           wake?.()
         }
         // All others count as tried: a survey asks each once and never one in place of another.
         const ask: Ask = {
           name,
           payload,
+          timeoutMs,
           deadlineAt,
-          settle,
+          resolve: (value) => came({ from, value }),
+          reject: (error) => came({ from, error }),
           tried: new Set(targets),
           target,
           number: 0,
@@ -246,7 +233,8 @@ export class Requests {
     for (const ask of [...this.#asks.values()]) {
       if (ask.target !== peer) continue
       this.#close(ask)
-      ask.settle(
+      this.#reject(
+        ask,
         new SkeinError(
           'PEER_LOST',
           `request '${ask.name}': peer ${peer.label} was lost, ${peer.reason}; it may have run there`,
@@ -264,7 +252,8 @@ export class Requests {
     this.#closed = true
     for (const ask of [...this.#asks.values()]) {
       this.#close(ask)
-      ask.settle(
+      this.#reject(
+        ask,
         new SkeinError(
           'CLOSED',
           `request '${ask.name}': the node was closed before the reply; it may have run`,
@@ -320,7 +309,7 @@ export class Requests {
       bestLoad = load
     }
     this.#turn++
-    if (best === undefined) ask.settle(refused ?? noResponder(ask.name))
+    if (best === undefined) this.#reject(ask, refused ?? noResponder(ask.name))
     else this.#send(ask, best)
   }
 
@@ -328,13 +317,14 @@ export class Requests {
     const { self, peer } = this.#options
     const target = id === self.id ? SELF : peer(id)
     if (target === undefined || (target !== SELF && (!target.isUp || target.link === undefined))) {
-      ask.settle(
+      this.#reject(
+        ask,
         new SkeinError('PEER_UNKNOWN', `request '${ask.name}': no peer '${id}' is up; see node.peers`),
       )
       return
     }
     if (!this.#responding(ask.name).includes(target)) {
-      ask.settle(noResponder(ask.name, `at peer '${id}'`))
+      this.#reject(ask, noResponder(ask.name, `at peer '${id}'`))
       return
     }
     ask.tried = new Set(this.#responding(ask.name))
@@ -380,7 +370,7 @@ export class Requests {
       this.#close(ask)
       if (answer.ok) this.#succeed(ask, () => decodeReceived(receivedLocally(answer.payload)))
       else if (answer.error.code === 'REMOTE_ERROR')
-        ask.settle(remoteError(ask.name, 'this node', answer.error.remoteCode!, answer.error.message))
+        this.#reject(ask, remoteError(ask.name, 'this node', answer.error.remoteCode!, answer.error.message))
       else this.#again(ask, answer.error)
     }
     // Not within the caller's turn: a handler never runs inside request().
@@ -396,7 +386,8 @@ export class Requests {
     try {
       value = decode()
     } catch (error) {
-      ask.settle(
+      this.#reject(
+        ask,
         new SkeinError('MALFORMED', `request '${ask.name}': the reply cannot be decoded; it has run`, {
           cause: error,
           mayHaveRun: true,
@@ -404,7 +395,8 @@ export class Requests {
       )
       return
     }
-    ask.settle(undefined, value)
+    this.#deadlines.delete(ask)
+    ask.resolve(value)
   }
 
   #failed(ask: Ask, status: number, code: string, text: string): void {
@@ -427,18 +419,20 @@ export class Requests {
           }),
         )
       case STATUS.lost:
-        return ask.settle(
+        return this.#reject(
+          ask,
           new SkeinError('PEER_LOST', `${at}: the reply was lost with a connection; it has run`),
         )
       case STATUS.slow:
-        return ask.settle(
+        return this.#reject(
+          ask,
           new SkeinError(
             'PEER_SLOW',
             `${at}: the reply did not fit into the queue to this node; read replies faster, or ask less at once`,
           ),
         )
       default:
-        return ask.settle(remoteError(ask.name, `peer ${peer.label}`, code, text))
+        return this.#reject(ask, remoteError(ask.name, `peer ${peer.label}`, code, text))
     }
   }
 
@@ -449,13 +443,14 @@ export class Requests {
     this.#offer(ask, refused)
   }
 
-  #expire(ask: Ask, timeoutMs: number): void {
+  #expire(ask: Ask): void {
     const where = ask.target === SELF ? 'this node' : `peer ${(ask.target as Peer).label}`
     this.#withdraw(ask)
-    ask.settle(
+    this.#reject(
+      ask,
       new SkeinError(
         'REQUEST_TIMEOUT',
-        `request '${ask.name}' to ${where} had no reply within ${timeoutMs} ms; it may have run`,
+        `request '${ask.name}' to ${where} had no reply within ${ask.timeoutMs} ms; it may have run`,
       ),
     )
   }
@@ -474,6 +469,24 @@ export class Requests {
     const writer = peer.link.lane.begin(FRAME.cancel, false)
     writer.u32(number)
     peer.link.lane.end(writer)
+  }
+
+  #reject(ask: Ask, error: SkeinError): void {
+    this.#deadlines.delete(ask)
+    ask.reject(error)
+  }
+
+  async #unlessAborted(ask: Ask, answered: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
+    const abort = (): void => {
+      this.#withdraw(ask)
+      this.#reject(ask, signal.reason as SkeinError)
+    }
+    signal.addEventListener('abort', abort, { once: true })
+    try {
+      return await answered
+    } finally {
+      signal.removeEventListener('abort', abort)
+    }
   }
 
   #close(ask: Ask): void {
