@@ -50,6 +50,13 @@ export interface Reply<T = unknown> {
   readonly error?: SkeinError
 }
 
+/**
+ * With few requests in flight a burst leaves in parts of this many: while the other end answers one, the next is
+ * written, or all would wait for each other (64 in flight: 1.3 times as many a second). Many overlap by themselves.
+ */
+const PART_REQUESTS = 32
+const SPLIT_OUTSTANDING = 256
+
 /** This node as a responder to its own requests. */
 const SELF = Symbol('self')
 type Target = Peer | typeof SELF
@@ -353,13 +360,15 @@ export class Requests {
       return
     }
     this.#asks.set(ask.number, ask)
-    this.#outstanding.set(target, (this.#outstanding.get(target) ?? 0) + 1)
+    const outstanding = (this.#outstanding.get(target) ?? 0) + 1
+    this.#outstanding.set(target, outstanding)
     const writer = lane.begin(FRAME.request, false)
     writer.u32(ask.number)
     writer.u32(Math.max(1, Math.ceil(ask.deadlineAt - this.#options.clock.now())))
     writer.text8(ask.name)
     writeRecord(writer, ask.payload)
     lane.end(writer)
+    if (lane.openFrames >= PART_REQUESTS && outstanding <= SPLIT_OUTSTANDING) lane.seal()
   }
 
   #askSelf(ask: Ask): void {

@@ -27,6 +27,7 @@ export class Lane {
   readonly #sealed: Buffer[] = []
   readonly #cork: Cork
   #sealedBytes = 0
+  #openFrames = 0
   #mark = 0
   #due = false
   #sending = false
@@ -74,12 +75,24 @@ export class Lane {
       this.close()
       return
     }
-    if (writer === this.#bulk && writer.length >= BATCH_BYTES) {
-      this.#sealedBytes += writer.length
-      this.#sealed.push(writer.take())
-      void this.#pump()
+    if (writer === this.#bulk) {
+      this.#openFrames++
+      if (writer.length >= BATCH_BYTES) this.seal()
     }
     this.#cork.touch()
+  }
+
+  /** Requests and replies in the open batch. */
+  get openFrames(): number {
+    return this.#openFrames
+  }
+
+  /** Lets the open batch leave now, before its turn has ended. */
+  seal(): void {
+    this.#openFrames = 0
+    this.#sealedBytes += this.#bulk.length
+    this.#sealed.push(this.#bulk.take())
+    void this.#pump()
   }
 
   /** Resolves when everything added so far has been taken by the network. */
@@ -127,6 +140,7 @@ export class Lane {
     }
     if (!this.#due || this.#bulk.length === 0) return undefined
     this.#due = false
+    this.#openFrames = 0
     return this.#bulk.take()
   }
 
