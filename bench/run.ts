@@ -34,7 +34,7 @@ if (values.help || !Number.isInteger(rounds) || rounds < 1 || unknown !== undefi
   process.exit(values.help ? 0 : 2)
 }
 
-const timing: Timing = values.quick ? { warmUpMs: 300, measureMs: 500 } : { warmUpMs: 700, measureMs: 1500 }
+const timing: Timing = values.quick ? { warmUpMs: 300, measureMs: 500 } : { warmUpMs: 2000, measureMs: 2000 }
 const names = values.only.length > 0 ? values.only.filter(isQuestion) : [...QUESTIONS]
 const questions: Question[] = await Promise.all(names.map(importQuestion))
 
