@@ -109,59 +109,54 @@ export class ZeromqTransport implements Transport {
   }
 
   dialControl(endpoint: string, on: DialEvents): Dial {
-    return this.#attempt(endpoint, on, () => {
+    const dial = (): Dial => {
       // Not `immediate`: with it libzmq throws away what has arrived and was not yet read when a connection ends, and
       // the last acks and the goodbye of a peer that exits would be lost.
       const dealer = this.#dialled(Dealer, { immediate: false }, endpoint, on)
       void this.#read(dealer, on.fault, (frames) => on.frames?.(frames))
       return this.#dial(dealer)
-    })
+    }
+    return this.#attempt(endpoint, on, dial, inertDial(endpoint))
   }
 
   dialDelivery(endpoint: string, on: DialEvents): Dial {
-    return this.#attempt(endpoint, on, () =>
-      this.#dial(this.#dialled(Push, { immediate: true }, endpoint, on)),
-    )
+    const dial = (): Dial => this.#dial(this.#dialled(Push, { immediate: true }, endpoint, on))
+    return this.#attempt(endpoint, on, dial, inertDial(endpoint))
   }
 
   dialFeed(endpoint: string, on: DialEvents): FeedDial {
-    const nothing = { subscribe: () => {}, unsubscribe: () => {} }
-    return this.#attempt(
-      endpoint,
-      on,
-      () => {
-        const sub = this.#dialled(Subscriber, {}, endpoint, on)
-        void this.#read(sub, on.fault, (frames) => on.frames?.(frames))
-        return {
-          subscribe: (prefix) => sub.closed || sub.subscribe(prefix),
-          unsubscribe: (prefix) => sub.closed || sub.unsubscribe(prefix),
-          close: () => this.#close(sub),
-        }
-      },
-      nothing,
-    )
+    const dial = (): FeedDial => {
+      const sub = this.#dialled(Subscriber, {}, endpoint, on)
+      void this.#read(sub, on.fault, (frames) => on.frames?.(frames))
+      return {
+        subscribe: (prefix) => sub.closed || sub.subscribe(prefix),
+        unsubscribe: (prefix) => sub.closed || sub.unsubscribe(prefix),
+        close: () => this.#close(sub),
+      }
+    }
+    return this.#attempt(endpoint, on, dial, (close) => ({
+      subscribe: () => {},
+      unsubscribe: () => {},
+      close,
+    }))
   }
 
   /** A socket that cannot be made, for want of file descriptors or for a bad address, is a refusal and no crash. */
-  #attempt<D extends Dial | FeedDial>(
-    endpoint: string,
-    on: DialEvents,
-    dial: () => D,
-    nothing: object = {},
-  ): D {
+  #attempt<D>(endpoint: string, on: DialEvents, dial: () => D, inert: (close: () => void) => D): D {
     try {
       return dial()
     } catch (error) {
-      let closed = this.#closed
+      let isClosed = false
       setImmediate(() => {
-        if (closed) return
+        if (isClosed || this.#closed) return
         on.fault(
           new SkeinError('PEER_UNKNOWN', `cannot dial ${endpoint}: ${messageOf(error)}`, { cause: error }),
         )
         on.refused?.()
       })
-      const send = () => Promise.reject(new SkeinError('PEER_LOST', `${endpoint} could not be dialled`))
-      return { send, close: () => void (closed = true), ...nothing } as unknown as D
+      return inert(() => {
+        isClosed = true
+      })
     }
   }
 
@@ -270,6 +265,13 @@ export class ZeromqTransport implements Transport {
     }
   }
 }
+
+const inertDial =
+  (endpoint: string) =>
+  (close: () => void): Dial => ({
+    send: () => Promise.reject(new SkeinError('PEER_LOST', `${endpoint} could not be dialled`)),
+    close,
+  })
 
 /**
  * zeromq.js warns on stderr that an option set after bind takes no effect before the next one. This one does at once
