@@ -69,7 +69,9 @@ export class Liveness {
   #judge(peer: Peer, now: number): void {
     if (peer.state === 'down' || (peer.link === undefined && peer.route === undefined)) return
     if (peer.pingedAt === 0) {
-      const quietMs = this.#options.awaits(peer) ? PING_AWAITED_MS : PING_IDLE_MS
+      // Of one that was not dialled no broken connection tells: a ping that cannot leave does.
+      const isWatched = peer.link === undefined || this.#options.awaits(peer)
+      const quietMs = isWatched ? PING_AWAITED_MS : PING_IDLE_MS
       // Half a tick of tolerance, or a ping due at each second would go out every other one.
       if (now - peer.heardAt < quietMs - TICK_MS / 2) return
       peer.pingedAt = now
