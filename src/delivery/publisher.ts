@@ -55,7 +55,7 @@ export class Publisher {
   /** How many other nodes are sure to get messages of this topic. */
   subscribersOf(topic: string): number {
     const { feed, hasFeed } = this.#options
-    return hasFeed ? feed.subscribersOf(topic).length : this.#interested(topic).length
+    return hasFeed ? feed.listenersOf(topic) : this.#interested(topic).length
   }
 
   /** Own subscriptions get a copy, in a turn of their own as a remote message would. */

@@ -33,7 +33,11 @@ export class Audience {
       return undefined
     }
     if (present) this.#barriers.set(barrier.id, { key: prefix, revision: barrier.revision })
-    else if (this.#barriers.get(barrier.id)?.key.equals(prefix)) this.#barriers.delete(barrier.id)
+    else {
+      if (this.#barriers.get(barrier.id)?.key.equals(prefix)) this.#barriers.delete(barrier.id)
+      const follower = this.#followers.get(barrier.id)
+      if (follower?.barrier?.equals(prefix)) follower.isListening = false
+    }
     return barrier.id
   }
 
@@ -59,6 +63,8 @@ export class Audience {
       return undefined
     this.#barriers.delete(id)
     follower.confirmed = Math.max(follower.confirmed, barrier.revision)
+    follower.barrier = barrier.key
+    follower.isListening = true
     this.#version++
     return { follower, key: barrier.key }
   }
@@ -78,11 +84,11 @@ export class Audience {
     )
   }
 
-  /** Ids of the peers that are confirmed to get messages of this topic. */
-  subscribersOf(topic: string): string[] {
+  /** Those who have confirmed a subscription to this topic; their feed may just be away. */
+  subscribersOf(topic: string): Follower[] {
     const wanting = (follower: Follower): boolean =>
       follower.isConfirmed && follower.patterns.some((pattern) => matches(pattern, topic))
-    return [...this.#followers.values()].filter(wanting).map((follower) => follower.id)
+    return [...this.#followers.values()].filter(wanting)
   }
 
   #prefix(key: string, present: boolean): void {

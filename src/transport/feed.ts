@@ -176,9 +176,14 @@ export class Feed {
     this.#changes.notify()
   }
 
-  /** Ids of the peers that are confirmed to get messages of this topic. */
+  /** Ids of the peers that have confirmed a subscription to this topic. */
   subscribersOf(name: string): string[] {
-    return this.#audience.subscribersOf(name)
+    return this.#audience.subscribersOf(name).map((follower) => follower.id)
+  }
+
+  /** How many of them have a socket that listens now. */
+  listenersOf(name: string): number {
+    return this.#audience.subscribersOf(name).filter((follower) => follower.isListening).length
   }
 
   isConfirmed(id: string): boolean {

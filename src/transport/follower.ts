@@ -25,6 +25,9 @@ export class Follower {
   readonly revision: number
   /** Number of the interest whose barrier was answered last; nothing is accounted before. */
   confirmed = -1
+  /** The barrier that it was confirmed by: when its socket no longer listens to it, the connection is gone. */
+  barrier: Buffer | undefined
+  isListening = false
   /** Too slow for too long: batches are sent without waiting for it, and lost to it while it is full. */
   dropping = false
   missed = 0
@@ -43,6 +46,8 @@ export class Follower {
     this.#filters = FilterSet.of(patterns)
     if (before === undefined) return
     this.confirmed = before.confirmed
+    this.barrier = before.barrier
+    this.isListening = before.isListening
     this.dropping = before.dropping
     this.missed = before.missed
     this.#ring = before.#ring
