@@ -71,6 +71,11 @@ class DeliveryLane {
     return this.#number
   }
 
+  /** An ack or credit is to come: if it, or what should bring it, was lost with a connection, pings find out. */
+  get isAwaiting(): boolean {
+    return this.awaited.size > 0 || this.#unconfirmed.length > 0
+  }
+
   /** Accepts a message unless too much waits already; with `outcome` the peer is asked to ack it; answers its sequence. */
   push(topic: string, payload: Payload, outcome: Outcome | undefined): number {
     if (this.#queueBytes > 0 && this.#queueBytes + payload.sizeBytes > this.#options.queueBytes) return 0
@@ -291,7 +296,7 @@ export class Outbox {
   }
 
   awaits(peer: Peer): boolean {
-    return (this.#lanes.get(peer)?.awaited.size ?? 0) > 0
+    return this.#lanes.get(peer)?.isAwaiting === true
   }
 
   /** Messages that were not acked yet. */

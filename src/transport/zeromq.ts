@@ -120,7 +120,9 @@ export class ZeromqTransport implements Transport {
   }
 
   dialDelivery(endpoint: string, on: DialEvents): Dial {
-    const dial = (): Dial => this.#dial(this.#dialled(Push, { immediate: true }, endpoint, on))
+    // Not `immediate` either: a send that waits for a connection was seen to wait for ever when connections broke again and
+    // again. What the pipe keeps over a break may come twice, and is dropped by its number.
+    const dial = (): Dial => this.#dial(this.#dialled(Push, { immediate: false }, endpoint, on))
     return this.#attempt(endpoint, on, dial, inertDial(endpoint))
   }
 
