@@ -150,6 +150,7 @@ export class Node {
       id,
       transport,
       clock,
+      changes,
       maxTopics: limits.maxTopics,
       wants: (topic) => this.#subscriptions.match(topic).length > 0,
       deliver: (topic, origin, generation, sequence, record) =>

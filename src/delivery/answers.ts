@@ -133,6 +133,8 @@ export class Answers {
   }
 
   #reply(peer: Peer, number: number, answer: Answer): void {
+    // The asker counts the same deadline and needs no word of it.
+    if (!answer.ok && answer.error.code === 'REQUEST_TIMEOUT') return
     if (peer.route === undefined || peer.route.lane.isClosed) {
       const held = this.#askers.get(peer)?.held
       if (held !== undefined && held.size < MAX_HELD) held.set(number, answer)

@@ -1,3 +1,4 @@
+import type { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
@@ -17,6 +18,7 @@ export interface FollowingOptions {
   readonly id: string
   readonly transport: Transport
   readonly clock: Clock
+  readonly changes: Changes
   readonly maxTopics: number
   wants(topic: string): boolean
   deliver(topic: string, origin: Origin, generation: number, sequence: number, record: Received): void
@@ -35,7 +37,6 @@ export class Following {
   readonly #peers = new Set<Peer>()
   #filters = new FilterSet([])
   #revision = 0
-  #waiting: (() => void)[] = []
 
   constructor(options: FollowingOptions) {
     this.#options = options
@@ -47,7 +48,7 @@ export class Following {
     this.#revision = revision
     for (const follow of this.#paused.values()) follow.listen(filters, revision)
     for (const peer of this.#peers) this.#follow(peer)
-    this.#changed()
+    this.#options.changes.notify()
   }
 
   up(peer: Peer): void {
@@ -64,7 +65,7 @@ export class Following {
       follow.pause()
       this.#paused.set(peer, follow)
     } else if (follow !== undefined) this.#options.clock.after(LAST_BATCHES_MS, () => follow.finish(tails!))
-    this.#changed()
+    this.#options.changes.notify()
   }
 
   /** It will not return under this boot: what was missed since it was lost can never be counted. */
@@ -79,26 +80,16 @@ export class Following {
 
   /** Resolves when every peer that is up has confirmed the interest of this revision. */
   async ready(revision: number): Promise<void> {
-    const { clock } = this.#options
-    const until = clock.now() + READY_TIMEOUT_MS
-    for (;;) {
-      const missing = [...this.#follows].filter(([, follow]) => follow.confirmedRevision < revision)
-      if (missing.length === 0) return
-      if (clock.now() >= until) {
-        const names = missing.map(([peer]) => peer.label).join(', ')
-        throw new SkeinError(
-          'WAIT_TIMEOUT',
-          `a subscription was not confirmed within ${READY_TIMEOUT_MS} ms by ${names}; is its feed port reachable from here?`,
-        )
-      }
-      await new Promise<void>((resolve) => {
-        const cancel = clock.after(until - clock.now(), resolve)
-        this.#waiting.push(() => {
-          cancel()
-          resolve()
-        })
-      })
-    }
+    const missing = (): [Peer, Follow][] =>
+      [...this.#follows].filter(([, follow]) => follow.confirmedRevision < revision)
+    if (await this.#options.changes.until(() => missing().length === 0, READY_TIMEOUT_MS)) return
+    const names = missing()
+      .map(([peer]) => peer.label)
+      .join(', ')
+    throw new SkeinError(
+      'WAIT_TIMEOUT',
+      `a subscription was not confirmed within ${READY_TIMEOUT_MS} ms by ${names}; is its feed port reachable from here?`,
+    )
   }
 
   close(): void {
@@ -107,7 +98,7 @@ export class Following {
     this.#follows.clear()
     this.#paused.clear()
     this.#peers.clear()
-    this.#changed()
+    this.#options.changes.notify()
   }
 
   #follow(peer: Peer): void {
@@ -147,7 +138,7 @@ export class Following {
           writer.u48(missed)
         })
       },
-      confirmed: () => this.#changed(),
+      confirmed: () => this.#options.changes.notify(),
       isPressed,
       wants,
       stranger: () => this.down(peer, undefined),
@@ -156,10 +147,6 @@ export class Following {
     this.#follows.set(peer, follow)
     follow.open()
     return follow
-  }
-
-  #changed(): void {
-    for (const resolve of this.#waiting.splice(0)) resolve()
   }
 }
 

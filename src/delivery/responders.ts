@@ -16,10 +16,13 @@ export interface RespondOptions {
   queue?: number
 }
 
+interface Failure {
+  readonly ok: false
+  readonly error: SkeinError
+}
+
 /** How a request ended at the responder. */
-export type Answer =
-  | { readonly ok: true; readonly payload: Payload }
-  | { readonly ok: false; readonly error: SkeinError }
+export type Answer = { readonly ok: true; readonly payload: Payload } | Failure
 
 /** A name that this node responds to. */
 export interface Responder {
@@ -172,14 +175,18 @@ export class Responders {
     while (service.running < service.concurrency && service.waiting.length > 0) {
       const next = service.waiting.shift()!
       // Whoever asked has given up by now: running it would only delay the others.
-      if (next.cancelled || next.deadlineAt < this.#options.clock.now()) this.#load--
+      if (next.cancelled) this.#load--
+      else if (next.deadlineAt < this.#options.clock.now()) this.#end(next, expired(next))
       else this.#run(service, next)
     }
   }
 
   #end(job: Job, answer: Answer): void {
     this.#load--
-    if (!job.cancelled) job.answer(answer)
+    if (job.cancelled) return
+    // What fails because its time is over must not look like a failure of its own, however close the race.
+    const late = !answer.ok && this.#options.clock.now() >= job.deadlineAt
+    job.answer(late ? expired(job) : answer)
   }
 
   #encode(job: Job, value: unknown): Answer {
@@ -194,12 +201,16 @@ export class Responders {
   /** A handler looked at its signal: only now a timer for the deadline is worth its cost. */
   #watch(job: Job): void {
     const left = job.deadlineAt - this.#options.clock.now()
-    const expired = new SkeinError('REQUEST_TIMEOUT', `the deadline of '${job.message.topic}' has passed`)
-    this.#options.clock.after(Math.max(0, left), () => job.message.abort(expired))
+    this.#options.clock.after(Math.max(0, left), () => job.message.abort(expired(job).error))
   }
 }
 
 const NOTHING_TO_CANCEL = (): void => {}
+
+const expired = ({ message }: Job): Failure => ({
+  ok: false,
+  error: new SkeinError('REQUEST_TIMEOUT', `the deadline of '${message.topic}' has passed`),
+})
 
 const refusal = (code: 'BUSY' | 'NO_RESPONDER' | 'CLOSED', text: string): Answer => ({
   ok: false,

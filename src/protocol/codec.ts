@@ -13,7 +13,7 @@ const PROFILE = {
   structuredClone: false,
   moreTypes: false,
   useToJSON: false,
-  variableMapSize: true,
+  variableMapSize: false,
   encodeUndefinedAsNil: true,
   mapsAsObjects: true,
   // Its types do not know 'auto': a number where that is exact, else a bigint.
@@ -21,13 +21,14 @@ const PROFILE = {
 } as const
 
 const packr = new Packr(PROFILE)
-// Leaving out undefined properties takes a slower loop over the keys, so only values that have some pay for it.
-const omittingPackr = new Packr(Object.assign({ skipValues: [undefined] }, PROFILE))
+// Leaving out undefined properties, and maps of more than 65,535 entries, take a slower loop over the keys, so only
+// values that have some pay for it.
+const thoroughPackr = new Packr({ ...PROFILE, variableMapSize: true, ...{ skipValues: [undefined] } })
+const MAX_FAST_ENTRIES = 0xffff
 const copyingUnpackr = new Unpackr({ ...PROFILE, copyBuffers: true })
 const viewingUnpackr = new Unpackr({ ...PROFILE, copyBuffers: false })
 
 const SLAB_BYTES = 8 * 1024
-const SLAB_KEEP_BYTES = 64 * 1024
 const EXACT_INTEGERS = 2n ** 53n
 const STR_8 = 0xd9
 const BIN_8 = 0xc4
@@ -55,12 +56,12 @@ export const assertText = (text: string): void => {
  * @throws SkeinError VALUE_UNSUPPORTED, naming the place inside the value
  */
 export const pack = (value: unknown): Uint8Array => {
-  const walk: Walk = { nodesLeft: MAX_NODES, omits: false }
+  const walk: Walk = { nodesLeft: MAX_NODES, isSimple: true }
   const found = flawOf(value, walk, 0)
   if (found !== undefined) throw unsupported(found)
   let packed: Buffer
   try {
-    packed = (walk.omits ? omittingPackr : packr).pack(value)
+    packed = (walk.isSimple ? packr : thoroughPackr).pack(value)
   } catch (cause) {
     throw new SkeinError(
       'VALUE_TOO_LARGE',
@@ -68,7 +69,7 @@ export const pack = (value: unknown): Uint8Array => {
       { cause },
     )
   }
-  if (packed.buffer.byteLength <= SLAB_KEEP_BYTES) return packed
+  if (packed.length <= SLAB_BYTES) return packed
   // Every Packr writes into one slab, which stays as big as the biggest value made it: the small ones packed after it
   // would each keep it alive for as long as they are queued.
   packr.useBuffer(Buffer.allocUnsafeSlow(SLAB_BYTES))
@@ -173,8 +174,8 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
 
 interface Walk {
   nodesLeft: number
-  /** A property that is undefined was met. */
-  omits: boolean
+  /** No property that is undefined was met, and no very large map. */
+  isSimple: boolean
 }
 
 /** What msgpack would not carry, and where: the path is put together on the way back, so sound values pay nothing. */
@@ -254,23 +255,37 @@ const flawOfArray = (array: unknown[], walk: Walk, depth: number): Flaw | undefi
 // for-in reads the keys three times as fast as Object.keys; what it adds, enumerable properties that someone put on
 // Object.prototype, is told apart only where it would matter. JSON.stringify would drop symbol keys unseen.
 const flawOfRecord = (record: Record<string, unknown>, walk: Walk, depth: number): Flaw | undefined => {
+  let place = 0
   for (const key in record) {
     const value = record[key]
     const type = typeof value
     if (type === 'undefined') {
-      walk.omits = true
+      walk.isSimple = false
       continue
     }
     const found =
-      flawOfKey(key) ?? (type === 'number' || type === 'boolean' ? undefined : flawOf(value, walk, depth + 1))
+      flawOfKey(key, place++) ??
+      (type === 'number' || type === 'boolean' ? undefined : flawOf(value, walk, depth + 1))
     if (found !== undefined && Object.hasOwn(record, key)) return inside(stepOf(key), found)
     if (--walk.nodesLeft < 0) return TOO_MANY
   }
+  if (place > MAX_FAST_ENTRIES) walk.isSimple = false
   if (Object.getOwnPropertySymbols(record).length > 0) return flaw('has a key that is a symbol; use a string')
   return undefined
 }
 
-const flawOfKey = (key: string): Flaw | undefined => {
+// The sound key last met at each place: records of a stream have the same keys in the same order, and to see that
+// it is the very same string costs a tenth of looking into it.
+const soundKeys: string[] = new Array<string>(32).fill('')
+
+const flawOfKey = (key: string, place: number): Flaw | undefined => {
+  if (soundKeys[place] === key) return undefined
+  const found = flawOfNewKey(key)
+  if (found === undefined && place < soundKeys.length && key.length <= 64) soundKeys[place] = key
+  return found
+}
+
+const flawOfNewKey = (key: string): Flaw | undefined => {
   if (key === '__proto__') return flaw('is under a key that every receiver refuses; use another')
   if (!key.isWellFormed()) return flaw('has half of a surrogate pair in its key; use toWellFormed()')
   // Short ones arrive as they are: the decoder loses it only from strings over 64 bytes, at least 22 characters.

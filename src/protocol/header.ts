@@ -3,8 +3,8 @@ import { SkeinError } from '../errors.ts'
 import type { Reader, Writer } from './bytes.ts'
 
 /** Every skein batch begins with these: what it is, in which version, of which kind. */
-export const MAGIC_0 = 0x53
-export const MAGIC_1 = 0x4b
+const MAGIC_0 = 0x53
+const MAGIC_1 = 0x4b
 export const VERSION = 1
 
 export const KIND = { control: 1, feed: 2, barrier: 3, delivery: 4 } as const

@@ -1,7 +1,7 @@
 import { type ErrorCode, SkeinError } from '../errors.ts'
 
 /** Levels of a topic or pattern, at most. */
-export const MAX_LEVELS = 16
+const MAX_LEVELS = 16
 
 /** Bytes of a topic or pattern in UTF-8, at most. */
 export const MAX_TOPIC_BYTES = 255

@@ -6,7 +6,7 @@ import type { Dial, DialEvents, FeedDial, Listener, Ports, Sent, Transport } fro
  * High-water mark of every socket, in messages, so in batches: with batches of at most 256 KiB it keeps a
  * subscriber that does not read within 16 MiB.
  */
-export const HIGH_WATER_BATCHES = 64
+const HIGH_WATER_BATCHES = 64
 
 const MAX_SUBSCRIPTION_BYTES = 512
 

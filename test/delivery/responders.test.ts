@@ -130,7 +130,7 @@ test('responders - what was cancelled or is past its deadline by its turn is not
   expect(handler.got).toEqual([0, 3])
   handler.release(3)
   await at.clock.microtasks()
-  expect(at.answers).toEqual([0, 3])
+  expect(at.answers).toEqual([0, 'REQUEST_TIMEOUT', 3])
   expect(at.responders.load).toBe(0)
 })
 
@@ -152,6 +152,33 @@ test('responders - the signal aborts when the asker gives up, and at the deadlin
   await at.clock.advance(50)
   expect(signals[1]!.aborted).toBe(true)
   expect(at.answers).toEqual(['REQUEST_TIMEOUT'])
+  expect(at.responders.load).toBe(0)
+})
+
+test('responders - a handler that fails because its time is over has not failed: the deadline has passed', async () => {
+  const at = new Bench()
+  at.responders.add(
+    'a',
+    async (_query, { signal }) => {
+      await new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+    },
+    {},
+  )
+  at.ask('a', undefined, 50)
+  await at.clock.advance(60)
+  expect(at.answers).toEqual(['REQUEST_TIMEOUT'])
+})
+
+test('responders - who waited in vain for a free handler is answered, or a plain socket would wait for ever', async () => {
+  const at = new Bench()
+  const handler = held()
+  at.responders.add('a', handler.handler, { concurrency: 1 })
+  at.ask('a', 1)
+  at.ask('a', 2, 50)
+  await at.clock.advance(60)
+  handler.release('done')
+  await at.clock.microtasks()
+  expect(at.answers).toEqual(['done', 'REQUEST_TIMEOUT'])
   expect(at.responders.load).toBe(0)
 })
 
