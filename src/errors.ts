@@ -13,6 +13,8 @@ const TABLE = {
   CLOSED: { retryable: false, mayHaveRun: true },
   ADDRESS_IN_USE: { retryable: true, mayHaveRun: false },
   REGISTRY_UNAVAILABLE: { retryable: true, mayHaveRun: false },
+  MDNS_UNAVAILABLE: { retryable: true, mayHaveRun: false },
+  SEED_UNREACHABLE: { retryable: true, mayHaveRun: false },
   NODE_ID_IN_USE: { retryable: false, mayHaveRun: false },
   MESH_MISMATCH: { retryable: false, mayHaveRun: false },
   VERSION_MISMATCH: { retryable: false, mayHaveRun: false },

@@ -1,4 +1,4 @@
-import { networkInterfaces } from 'node:os'
+import { hostname } from 'node:os'
 import {
   checkPublishOptions,
   checkRequestManyOptions,
@@ -7,7 +7,7 @@ import {
   checkSubscribeOptions,
 } from './calls.ts'
 import { Changes } from './changes.ts'
-import { systemClock } from './clock.ts'
+import type { Clock } from './clock.ts'
 import { Answers } from './delivery/answers.ts'
 import { dispatch } from './delivery/dispatch.ts'
 import { Following } from './delivery/following.ts'
@@ -29,10 +29,10 @@ import {
   type Subscription,
   Subscriptions,
 } from './delivery/subscriptions.ts'
-import type { Source } from './discovery/discovery.ts'
-import { defaultRegistryDirectory, Registry } from './discovery/registry.ts'
+import { Gossip } from './discovery/gossip.ts'
 import { SkeinError } from './errors.ts'
 import { type Events, Reports } from './observe/reports.ts'
+import { type NodeStatus, STATUS } from './observe/status.ts'
 import {
   count,
   duration,
@@ -44,11 +44,13 @@ import {
 import { Greeter } from './peers/greeter.ts'
 import type { PeerInfo } from './peers/peer.ts'
 import { Roster } from './peers/roster.ts'
-import { type Address, endpointOf } from './protocol/control-frames.ts'
-import { newId } from './protocol/header.ts'
+import { Presence } from './presence.ts'
+import { FRAME } from './protocol/control-frames.ts'
+import { VERSION } from './protocol/header.ts'
 import { validateTopic } from './protocol/topics.ts'
+import { realSurroundings, type Surroundings } from './surroundings.ts'
 import { Feed } from './transport/feed.ts'
-import { ZeromqTransport } from './transport/zeromq.ts'
+import type { Listener, Transport } from './transport/transport.ts'
 
 /** Counts since the node was started. */
 export interface Stats {
@@ -70,6 +72,8 @@ export interface Stats {
   readonly malformed: number
 }
 
+/** Of subscriptions, responders and peers each: a status has to fit into a reply. */
+const MAX_LISTED = 1000
 const FRAME_OVERHEAD_BYTES = 64 * 1024
 /** Beside the largest request: what was gathered before it, or the interest of a node with very many patterns. */
 const CONTROL_OVERHEAD_BYTES = 2 * 1024 * 1024
@@ -90,10 +94,13 @@ export class Node {
   readonly boot: string
   readonly #options: ResolvedOptions
   readonly #reports: Reports
-  readonly #transport: ZeromqTransport
+  readonly #clock: Clock
+  readonly #transport: Transport
   readonly #changes: Changes
   readonly #roster: Roster
   readonly #greeter: Greeter
+  readonly #gossip: Gossip
+  readonly #presence: Presence
   readonly #feed: Feed
   readonly #subscriptions: Subscriptions
   readonly #following: Following
@@ -106,13 +113,13 @@ export class Node {
   readonly #stated: Stated
   readonly #undo: (() => void | Promise<void>)[] = []
   #closing: Promise<{ unsettled: number }> | undefined
-  #discovery: Source | undefined
 
   /** @internal Use createNode. */
-  constructor(options: ResolvedOptions) {
-    const clock = systemClock
+  constructor(options: ResolvedOptions, surroundings: Surroundings) {
+    const { clock } = surroundings
+    this.#clock = clock
     const { id, name, mesh, limits, patienceMs, goneMs, listen, roomTimeoutMs } = options
-    const boot = newId()
+    const boot = surroundings.newId()
     const changes = new Changes(clock)
     this.#changes = changes
     const self = { id, boot }
@@ -127,12 +134,13 @@ export class Node {
     const gap = (missed: Gap): void => reports.gap(missed)
     const maxFrameBytes = Math.max(limits.maxValueBytes, limits.maxRequestBytes) + FRAME_OVERHEAD_BYTES
     const maxControlBytes = limits.maxRequestBytes + CONTROL_OVERHEAD_BYTES
-    const transport = new ZeromqTransport({ maxFrameBytes, maxControlBytes })
+    const transport = surroundings.transport({ maxFrameBytes, maxControlBytes })
     this.#transport = transport
     this.#subscriptions = new Subscriptions({ clock, changed: () => this.#stated.subscribed(), gap, fault })
     this.#responders = new Responders({
       clock,
       maxReplyBytes: limits.maxRequestBytes,
+      own: { [STATUS]: () => this.#status() },
       changed: () => this.#stated.responding(),
     })
     this.#feed = new Feed({
@@ -182,6 +190,7 @@ export class Node {
       clock,
       changes,
       goneMs,
+      address: () => this.#presence.address,
       interest: () => this.#stated.interest(),
       sentTo: (peer) => this.#outbox.sentTo(peer),
       awaits: (peer) => this.#requests.awaits(peer) || this.#outbox.awaits(peer),
@@ -190,6 +199,7 @@ export class Node {
         this.#following.up(peer)
         this.#outbox.up(peer)
         if (peer.visitor) return
+        this.#gossip.met(peer.id)
         peer.announced = true
         reports.emit('peer-up', peer.info())
       },
@@ -200,6 +210,8 @@ export class Node {
         this.#answers.down(peer)
         this.#outbox.down(peer)
         this.#inbox.down(peer)
+        this.#gossip.lost(peer.id)
+        this.#presence.lost(peer.id)
         if (peer.announced) reports.emit('peer-down', peer.info())
       },
       gone: (peer) => {
@@ -229,6 +241,7 @@ export class Node {
           outbox: this.#outbox,
           requests: this.#requests,
           answers: this.#answers,
+          gossip: this.#gossip,
           gap,
         }),
       takenFrom: (peer) => this.#inbox.takenFrom(peer),
@@ -238,9 +251,25 @@ export class Node {
         this.#requests.resumed(peer)
         this.#outbox.resume(peer, taken)
       },
-      refused: (sighting) => this.#discovery?.refused(sighting),
+      tried: (sighting, endpoint, outcome) => this.#presence.tried(sighting, endpoint, outcome),
       warning: (error) => reports.warn(error),
       fault,
+    })
+    this.#gossip = new Gossip({
+      clock,
+      members: (to) => this.#roster.toldTo(to),
+      send: (to, write) => this.#roster.tell(to, FRAME.gossip, write),
+    })
+    this.#presence = new Presence({
+      ...self,
+      options,
+      surroundings,
+      transport,
+      roster: this.#roster,
+      greeter: this.#greeter,
+      gossip: this.#gossip,
+      listener: this.#listener(),
+      warning: (error) => reports.warn(error),
     })
     this.#stated = new Stated({
       subscriptions: this.#subscriptions,
@@ -265,35 +294,17 @@ export class Node {
 
   /** @internal Binds, announces and waits for those who are there. */
   async start(): Promise<void> {
-    const { id, name, boot } = this
     try {
       this.#undo.push(() => this.#transport.close())
-      const address = this.#options.listen ? await this.#listen() : null
       // Sockets that listen keep the process alive, as a server does; a node that only dials does so until it is closed.
       const alive = setInterval(() => {}, 2 ** 30)
       this.#undo.push(() => clearInterval(alive))
       this.#undo.push(() => this.#roster.close())
       this.#undo.push(() => this.#greeter.close())
+      this.#undo.push(() => this.#presence.leave())
       this.#roster.start()
-      this.#greeter.start(address)
-      const { registry, settleMs, bind } = this.#options
-      if (registry !== false) {
-        const discovery = new Registry({ directory: registry ?? defaultRegistryDirectory(), mesh: this.mesh })
-        this.#discovery = discovery
-        this.#undo.push(() => discovery.close())
-        const host = this.#options.advertise ?? (isWildcard(bind) ? '127.0.0.1' : bind)
-        const self =
-          address === null
-            ? null
-            : { id, boot, name, endpoint: endpointOf(host, address.control), source: 'registry' as const }
-        await discovery.start(self, {
-          seen: (sighting) => this.#greeter.seen(sighting),
-          gone: (goneId, goneBoot) => this.#greeter.gone(goneId, goneBoot),
-          warning: (error) => this.#reports.warn(error),
-        })
-      }
-      await this.#greeter.settled(settleMs)
-      systemClock.turn(() => this.#reports.open())
+      await this.#presence.start()
+      this.#clock.turn(() => this.#reports.open())
     } catch (error) {
       await this.#undoAll()
       throw error
@@ -302,7 +313,7 @@ export class Node {
 
   /** The other nodes of the mesh as this one sees them. */
   get peers(): PeerInfo[] {
-    return [...this.#roster.infos(), ...this.#greeter.candidates()]
+    return this.#presence.peers()
   }
 
   /**
@@ -475,6 +486,25 @@ export class Node {
     }
   }
 
+  #status(): NodeStatus {
+    const { id, name, boot, mesh } = this
+    return {
+      ...{ id, name, boot, mesh },
+      protocol: VERSION,
+      runtime: process.version,
+      host: hostname(),
+      pid: process.pid,
+      open: this.#options.open,
+      address: this.#presence.address,
+      wallMs: this.#clock.wall(),
+      lagMs: this.#roster.lagMs,
+      missed: this.#reports.gaps,
+      subscriptions: this.#subscriptions.status().slice(0, MAX_LISTED),
+      responders: this.#responders.names().slice(0, MAX_LISTED),
+      peers: this.peers.slice(0, MAX_LISTED),
+    }
+  }
+
   /** Resolves when what was published has reached the subscribers that keep up, at the latest after closeTimeoutMs. */
   async drain(): Promise<void> {
     this.#assertOpen('drain')
@@ -502,7 +532,7 @@ export class Node {
   async #close(): Promise<{ unsettled: number }> {
     this.#stated.close()
     const { closeTimeoutMs } = this.#options
-    await this.#discovery?.close()
+    await this.#presence.leave()
     this.#responders.close()
     await this.#drained()
     const unsettled = this.#requests.pending + this.#outbox.unsettled
@@ -524,23 +554,18 @@ export class Node {
     for (const undo of this.#undo.splice(0).reverse()) await undo()
   }
 
-  async #listen(): Promise<Address> {
-    const { bind, port, advertise } = this.#options
-    const ports = await this.#transport.listen(
-      { host: bind, port },
-      {
-        control: (route, batch) => this.#greeter.control(route, batch),
-        plain: (route, frames) =>
-          this.#answers.plain(
-            frames,
-            (status, payload) => void this.#transport.answerPlain(route, [status, payload]),
-          ),
-        subscription: (prefix, present) => this.#feed.listeners(prefix, present),
-        delivery: (frames) => this.#inbox.take(frames),
-        fault: (error) => this.#reports.fault(error),
-      },
-    )
-    return { ...ports, host: advertise ?? (isWildcard(bind) ? outwardHost() : bind) }
+  #listener(): Listener {
+    return {
+      control: (route, batch) => this.#greeter.control(route, batch),
+      plain: (route, frames) =>
+        this.#answers.plain(
+          frames,
+          (status, payload) => void this.#transport.answerPlain(route, [status, payload]),
+        ),
+      subscription: (prefix, present) => this.#feed.listeners(prefix, present),
+      delivery: (frames) => this.#inbox.take(frames),
+      fault: (error) => this.#reports.fault(error),
+    }
   }
 
   async #wait(
@@ -569,16 +594,11 @@ export class Node {
  * @example
  * const node = await createNode({ name: 'orders', mesh: 'shop' })
  */
-export const createNode = async (options: NodeOptions = {}): Promise<Node> => {
-  const node = new Node(resolveOptions(options))
+export const createNode = (options: NodeOptions = {}): Promise<Node> => startNode(options, realSurroundings)
+
+/** @internal Starts a node in other surroundings than this host. */
+export const startNode = async (options: NodeOptions, surroundings: Surroundings): Promise<Node> => {
+  const node = new Node(resolveOptions(options), surroundings)
   await node.start()
   return node
-}
-
-const isWildcard = (host: string): boolean => host === '0.0.0.0' || host === '::' || host === '*'
-
-/** The first address of this host that others may reach. */
-const outwardHost = (): string => {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
-  return all.find(({ internal, family }) => !internal && family === 'IPv4')?.address ?? '127.0.0.1'
 }

@@ -1,7 +1,11 @@
+import { isIP } from 'node:net'
 import { hostname } from 'node:os'
+import { isEndpoint, parseEndpoint } from './discovery/discovery.ts'
 import { SkeinError } from './errors.ts'
 import type { Logger } from './observe/reports.ts'
+import { MAX_HOSTS } from './protocol/control-frames.ts'
 import { isId, newId } from './protocol/header.ts'
+import { isLoopback, isWildcard } from './transport/hosts.ts'
 
 /** Bounds of memory and size. Peers refuse what is larger than their own limits, so raise them on every node. */
 export interface Limits {
@@ -20,11 +24,17 @@ export interface Limits {
 export interface DiscoveryOptions {
   /** Find nodes of this user on this host through small files: true, false, or the directory. Default true. */
   registry?: boolean | string
-  /** Not in this version. */
+  /**
+   * Find nodes of the local network by multicast DNS. Default: where the node listens beyond this host.
+   * Nothing is printed and nothing fails where multicast does not work: a `warning` says so, the other sources go on.
+   */
   mdns?: boolean
-  /** Not in this version. */
+  /**
+   * Control endpoints or names to ask, `tcp://10.0.0.5:7400` or `db.local:7400`, over and over: one that answers is
+   * enough to find the whole mesh. Default none.
+   */
   seeds?: readonly string[]
-  /** Not in this version. */
+  /** Ask peers whom else they know. Default true. */
   gossip?: boolean
 }
 
@@ -42,12 +52,14 @@ export interface NodeOptions {
    * resolve when all have handled them.
    */
   listen?: boolean
-  /** Address to listen on. Default 127.0.0.1, or 0.0.0.0 with `open`. */
+  /** Address to listen on. Default 127.0.0.1; with `open` all of this host, or those of `interface`. */
   bind?: string
+  /** Interface for listening and for multicast, by its name or an address of it. Default: all. */
+  interface?: string
   /** First of three ports in a row: control, feed, delivery. Default 0: any free ones. */
   port?: number
-  /** Host that peers are told to dial, where it is not the one listened on. */
-  advertise?: string
+  /** Addresses or names that peers are told to dial, where they are not those listened on: behind NAT, for example. */
+  advertise?: string | readonly string[]
   discovery?: DiscoveryOptions
   /** Most that `createNode` waits for the nodes known at the start to answer, in ms. Default 500. */
   settleMs?: number
@@ -72,6 +84,7 @@ export const DEFAULTS = {
   open: false,
   listen: true,
   port: 0,
+  discovery: { registry: true, gossip: true },
   settleMs: 500,
   patienceMs: 20,
   goneMs: 60_000,
@@ -91,11 +104,17 @@ export interface ResolvedOptions {
   readonly id: string
   readonly mesh: string
   readonly listen: boolean
-  readonly bind: string
+  readonly open: boolean
+  readonly bind: string | undefined
+  readonly interface: string | undefined
   readonly port: number
-  readonly advertise: string | undefined
+  readonly advertise: readonly string[] | undefined
   /** A directory, or undefined for the usual one; false for none. */
   readonly registry: string | undefined | false
+  readonly mdns: boolean | undefined
+  /** As `tcp://host:port`. */
+  readonly seeds: readonly string[]
+  readonly gossip: boolean
   readonly settleMs: number
   readonly patienceMs: number
   readonly goneMs: number
@@ -113,6 +132,7 @@ const KNOWN = new Set([
     'open',
     'listen',
     'bind',
+    'interface',
     'port',
     'advertise',
     'discovery',
@@ -140,21 +160,13 @@ export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
     if (!SOURCES.has(key))
       throw invalid(`discovery.${key}`, 'is not an option', `known are ${[...SOURCES].join(', ')}`)
   }
-  if (discovery.mdns)
-    throw unsupported('discovery.mdns', 'nodes of one host find each other through the registry')
-  if (discovery.seeds?.length)
-    throw unsupported('discovery.seeds', 'nodes of one host find each other through the registry')
-  if (discovery.gossip)
-    throw unsupported('discovery.gossip', 'nodes of one host find each other through the registry')
   const open = boolean('open', options.open ?? DEFAULTS.open)
-  const bind = text('bind', options.bind ?? (open ? '0.0.0.0' : '127.0.0.1'))
-  if (!open && !isLoopback(bind)) {
-    throw invalid(
-      'bind',
-      `'${bind}' is reachable from other hosts`,
-      "nothing is authenticated without a secret: set 'open: true' if that is meant",
-    )
-  }
+  const listen = boolean('listen', options.listen ?? DEFAULTS.listen)
+  const bind = options.bind === undefined ? undefined : hostText('bind', options.bind)
+  if (!open && bind !== undefined) assertClosed('bind', bind)
+  const seeds = seedsOf(discovery.seeds ?? [])
+  // It would reach them and never be reached: each of them would report it as one-way.
+  if (!open && listen) for (const { seed, host } of seeds) assertClosed('discovery.seeds', host, seed)
   const id = options.id ?? newId()
   if (!isId(id)) throw invalid('id', `'${String(id)}' is not an id`, 'it has 32 lower-case hex digits')
   const port = options.port ?? DEFAULTS.port
@@ -164,11 +176,16 @@ export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
     name: text('name', options.name ?? `${hostname()}-${process.pid}`),
     id,
     mesh: text('mesh', options.mesh ?? DEFAULTS.mesh),
-    listen: boolean('listen', options.listen ?? DEFAULTS.listen),
+    listen,
+    open,
     bind,
+    interface: options.interface === undefined ? undefined : text('interface', options.interface),
     port,
-    advertise: options.advertise === undefined ? undefined : text('advertise', options.advertise),
-    registry: registryOf(discovery.registry ?? true),
+    advertise: options.advertise === undefined ? undefined : advertiseOf(options.advertise),
+    registry: registryOf(discovery.registry ?? DEFAULTS.discovery.registry),
+    mdns: discovery.mdns === undefined ? undefined : boolean('discovery.mdns', discovery.mdns),
+    seeds: seeds.map(({ seed }) => seed),
+    gossip: boolean('discovery.gossip', discovery.gossip ?? DEFAULTS.discovery.gossip),
     settleMs: duration('settleMs', options.settleMs ?? DEFAULTS.settleMs),
     patienceMs: duration('patienceMs', options.patienceMs ?? DEFAULTS.patienceMs),
     goneMs: duration('goneMs', options.goneMs ?? DEFAULTS.goneMs),
@@ -204,6 +221,48 @@ const registryOf = (registry: unknown): string | undefined | false => {
   return text('discovery.registry', registry)
 }
 
+/** Refuses what reaches beyond this host where that was not spelled out (G8). */
+export const assertClosed = (option: string, host: string, named: string = host): void => {
+  if (isLoopback(host)) return
+  throw invalid(
+    option,
+    `'${named}' is beyond this host`,
+    "nothing is authenticated without a secret: set 'open: true' if that is meant",
+  )
+}
+
+const hostText = (option: string, value: unknown): string => {
+  const host = text(option, value)
+  if (isWildcard(host) || isIP(host) !== 0 || isEndpoint(`tcp://${host}:1`)) return host
+  throw invalid(option, `'${host}' is no address or host name`, 'write 10.0.0.5, fe80::1 or db.local')
+}
+
+const advertiseOf = (value: unknown): string[] => {
+  const hosts: unknown[] = Array.isArray(value) ? value : [value]
+  if (hosts.length === 0 || hosts.length > MAX_HOSTS)
+    throw invalid('advertise', `it has ${hosts.length} entries`, `1 to ${MAX_HOSTS} are told to others`)
+  return hosts.map((host) => {
+    const checked = hostText('advertise', host)
+    if (!isWildcard(checked)) return checked
+    throw invalid('advertise', `'${checked}' cannot be dialled`, 'name an address that others reach')
+  })
+}
+
+const seedsOf = (value: unknown): { seed: string; host: string }[] => {
+  if (!Array.isArray(value)) throw invalid('discovery.seeds', `${String(value)} is no list`, 'an array is')
+  return value.map((each) => {
+    const written = text('discovery.seeds', each)
+    const seed = written.includes('://') ? written : `tcp://${written}`
+    const parsed = parseEndpoint(seed)
+    if (parsed !== undefined) return { seed, host: parsed.host }
+    throw invalid(
+      'discovery.seeds',
+      `'${written}' is no endpoint`,
+      'write tcp://host:port, [ipv6]:port or name:port',
+    )
+  })
+}
+
 /** Checks a time to wait, in ms. */
 export const duration = (option: string, value: unknown): number => {
   if (typeof value === 'number' && value >= 0 && value <= 2_147_483_647) return value
@@ -236,8 +295,6 @@ export const boolean = (option: string, value: unknown): boolean => {
   if (typeof value === 'boolean') return value
   throw invalid(option, `${String(value)} is not a choice`, 'true or false are')
 }
-
-const isLoopback = (host: string): boolean => /^127\./.test(host) || host === '::1' || host === 'localhost'
 
 export const invalid = (option: string, what: string, rule: string): SkeinError =>
   new SkeinError('OPTION_INVALID', `option '${option}': ${what}; ${rule}`)

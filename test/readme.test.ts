@@ -15,8 +15,9 @@ describe('readme', () => {
   })
 
   test('it names every option with its default, and no other', () => {
-    const { limits, ...options } = DEFAULTS
-    for (const [name, value] of Object.entries(options)) {
+    const { limits, discovery, ...options } = DEFAULTS
+    const sources = Object.entries(discovery).map(([name, value]) => [`discovery.${name}`, value] as const)
+    for (const [name, value] of [...Object.entries(options), ...sources]) {
       const row = readme.split('\n').find((line) => line.startsWith('|') && line.includes(`\`${name}\``))
       expect(row, name).toContain(typeof value === 'string' ? `'${value}'` : String(value))
     }

@@ -1,3 +1,4 @@
+import type { Gossip } from '../discovery/gossip.ts'
 import { ERROR_CODES, type ErrorCode, SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
@@ -15,6 +16,7 @@ export interface Modules {
   readonly outbox: Outbox
   readonly requests: Requests
   readonly answers: Answers
+  readonly gossip: Gossip
   gap(gap: Gap): void
 }
 
@@ -41,6 +43,8 @@ export const dispatch = (peer: Peer, type: number, reader: Reader, onLink: boole
       return to.answers.pending(peer, reader)
     case FRAME.report:
       return to.feed.reported(peer.id, reader.u48(), reader.u48())
+    case FRAME.gossip:
+      return to.gossip.take(peer.id, reader)
     case FRAME.askReport:
       return to.following.askedFor(peer, reader.u48())
     case FRAME.taken:

@@ -2,6 +2,7 @@ import type { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
 import { Deadlines } from '../deadlines.ts'
 import { SkeinError } from '../errors.ts'
+import { isReserved } from '../observe/status.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
 import { FRAME } from '../protocol/control-frames.ts'
@@ -295,7 +296,8 @@ export class Requests {
     let targets = this.#targets.get(name)
     if (targets !== undefined) return targets
     const { members, responders } = this.#options
-    targets = members().filter((peer) => peer.link !== undefined && peer.interest.responders.includes(name))
+    const responds = (peer: Peer): boolean => isReserved(name) || peer.interest.responders.includes(name)
+    targets = members().filter((peer) => peer.link !== undefined && responds(peer))
     if (responders.has(name)) targets.push(SELF)
     this.#targets.set(name, targets)
     return targets

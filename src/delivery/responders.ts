@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import { isSkeinError, messageOf, SkeinError } from '../errors.ts'
+import { isReserved } from '../observe/status.ts'
 import { encodePayload } from '../protocol/payload.ts'
 import type { Payload, Received } from '../protocol/record.ts'
 import { validateTopic } from '../protocol/topics.ts'
@@ -51,6 +52,8 @@ interface Service {
 export interface RespondersOptions {
   readonly clock: Clock
   readonly maxReplyBytes: number
+  /** What this node answers to of itself: never stated, since every node does. */
+  readonly own?: Readonly<Record<string, RespondHandler>>
   changed(): Promise<void>
 }
 
@@ -63,6 +66,8 @@ export class Responders {
 
   constructor(options: RespondersOptions) {
     this.#options = options
+    for (const [name, handler] of Object.entries(options.own ?? {}))
+      this.#services.set(name, serviceOf(handler, {}))
   }
 
   /** Requests that run or wait here, which askers choose by. */
@@ -71,7 +76,7 @@ export class Responders {
   }
 
   names(): string[] {
-    return [...this.#services.keys()]
+    return [...this.#services.keys()].filter((name) => !isReserved(name))
   }
 
   has(name: string): boolean {
@@ -80,13 +85,18 @@ export class Responders {
 
   add(name: string, handler: RespondHandler, options: RespondOptions): Responder {
     validateTopic(name)
+    if (isReserved(name))
+      throw new SkeinError(
+        'TOPIC_INVALID',
+        `respond to '${name}': names that begin with '$skein.' are skein's own; choose another`,
+      )
     if (this.#services.has(name)) {
       throw new SkeinError(
         'OPTION_INVALID',
         `this node responds to '${name}' already; close the first responder before`,
       )
     }
-    const service: Service = { handler, concurrency: 256, queue: 10_000, ...options, running: 0, waiting: [] }
+    const service = serviceOf(handler, options)
     this.#services.set(name, service)
     const ready = Promise.resolve().then(() => this.#options.changed())
     ready.catch(() => {})
@@ -204,6 +214,12 @@ export class Responders {
     this.#options.clock.after(Math.max(0, left), () => job.message.abort(expired(job).error))
   }
 }
+
+const serviceOf = (handler: RespondHandler, options: RespondOptions): Service => ({
+  ...{ handler, concurrency: 256, queue: 10_000 },
+  ...options,
+  ...{ running: 0, waiting: [] },
+})
 
 const NOTHING_TO_CANCEL = (): void => {}
 

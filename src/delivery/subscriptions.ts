@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import { messageOf, SkeinError } from '../errors.ts'
+import type { SubscriptionStatus } from '../observe/status.ts'
 import { FilterSet } from '../protocol/filters.ts'
 import { PatternTree } from '../protocol/pattern-tree.ts'
 import type { Received } from '../protocol/record.ts'
@@ -326,6 +327,11 @@ export class Subscriptions {
     this.#matches.set(topic, found)
     this.#lastFound = found
     return found
+  }
+
+  /** Each as a diagnosis sees it. */
+  status(): SubscriptionStatus[] {
+    return [...this.#all].map(({ pattern, pending, dropped }) => ({ pattern, queued: pending, dropped }))
   }
 
   patterns(): string[] {

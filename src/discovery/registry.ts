@@ -1,23 +1,29 @@
-import { createHash } from 'node:crypto'
-import { constants, type FSWatcher, type Stats, watch } from 'node:fs'
-import { lstat, mkdir, open, readdir, readlink, rename, rm, stat, unlink, writeFile } from 'node:fs/promises'
-import { hostname, tmpdir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { type FSWatcher, type Stats, watch } from 'node:fs'
+import { lstat, readdir, rename, rm, stat, unlink, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import { type ErrorCode, messageOf, SkeinError } from '../errors.ts'
-import type { Findings, Sighting, Source } from './discovery.ts'
-import { type Entry, MAX_ENTRY_BYTES, parseEntry } from './entry.ts'
+import type { Announcement, Findings, Outcome, Sighting, Source } from './discovery.ts'
+import type { Entry } from './entry.ts'
+import {
+  codeOf,
+  encodeMesh,
+  isAlive,
+  type Place,
+  prepareDirectory,
+  readEntry,
+  whereabouts,
+} from './registry-directory.ts'
 
 const MAX_ENTRIES = 1024
 /** Entries of other places are never swept, so they must not use up the places of those that count. */
 const MAX_FILES = 4 * MAX_ENTRIES
 const RESCAN_MS = 5000
+/** A directory that looks unchanged is read nevertheless once in so many looks: a file may have been written in place. */
+const LOOKS_PER_SCAN = 12
 const REFUSED_AGAIN_MS = 500
 
 const REMEDY =
   'make it a directory that only this user can write to, set SKEIN_RUNTIME_DIR to one, or switch the registry off'
-
-/** Where loopback endpoints and process ids mean the same to two nodes. */
-type Place = Pick<Entry, 'host' | 'netns'>
 
 /** What is known of one file: whom it names, or why it is ignored, or neither where it needs no mention. */
 interface Known {
@@ -27,82 +33,16 @@ interface Known {
   refusedAt?: number
 }
 
-/** The directory in which the nodes of this user on this host meet. */
-export const defaultRegistryDirectory = (): string =>
-  process.env.SKEIN_RUNTIME_DIR ||
-  (process.env.XDG_RUNTIME_DIR
-    ? join(process.env.XDG_RUNTIME_DIR, 'skein')
-    : join(tmpdir(), `skein-${process.getuid?.() ?? 'user'}`))
-
-/** Any mesh name as one safe file name; a `~` marks those that are not their own name, so the two never meet. */
-export const encodeMesh = (mesh: string): string =>
-  /^[a-z0-9_-]{1,64}$/.test(mesh)
-    ? mesh
-    : `${mesh.replace(/[^A-Za-z0-9_-]+/g, '_').slice(0, 40)}~${createHash('sha256').update(mesh).digest('hex').slice(0, 32)}`
-
-const codeOf = (error: unknown): unknown => (error as NodeJS.ErrnoException | null)?.code
-
 const fileOf = (id: string): string => `${id}.json`
 
 const stampOf = (file: Stats): string => `${file.ino}:${file.size}:${file.ctimeMs}`
-
-/** The entry of a file, or what is wrong with it. */
-const readEntry = async (path: string, mesh: string): Promise<Entry | string> => {
-  // Neither a link nor a pipe put in its place since it was looked at may lead elsewhere or block.
-  const handle = await open(
-    path,
-    constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0),
-  )
-  try {
-    const buffer = Buffer.alloc(MAX_ENTRY_BYTES + 1)
-    const { bytesRead } = await handle.read(buffer, 0, buffer.length, 0)
-    return parseEntry(buffer.subarray(0, bytesRead), mesh)
-  } finally {
-    await handle.close()
-  }
-}
-
-const whereabouts = async (): Promise<Place> => ({
-  host: hostname(),
-  netns: await readlink('/proc/self/ns/net').catch(() => ''),
-})
-
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return codeOf(error) !== 'ESRCH'
-  }
-}
-
-const lineage = (path: string): string[] =>
-  path === dirname(path) ? [path] : [...lineage(dirname(path)), path]
-
-/** Why a directory cannot be trusted: below one that everybody may write to (/tmp), each step must be this user's. */
-const exposure = async (directory: string): Promise<string | undefined> => {
-  const me = process.getuid?.()
-  if (me === undefined) return undefined
-  let exposed = false
-  for (const path of lineage(directory)) {
-    const step = await lstat(path)
-    if (exposed) {
-      if (!step.isDirectory()) return `"${path}" is a link or a file`
-      const foreign = step.uid !== me && (path === directory || step.uid !== 0)
-      if (foreign) return `"${path}" belongs to another user (uid ${step.uid})`
-      if ((step.mode & 0o022) !== 0) return `others may write to "${path}"`
-    }
-    const target = step.isSymbolicLink() ? await stat(path) : step
-    exposed ||= (target.mode & 0o002) !== 0
-  }
-  return undefined
-}
 
 /**
  * The nodes of one mesh on one host, as small files in a directory. Files are hints: nothing but a refused connection
  * makes a node sweep another's file, and a live node whose file was swept puts it back.
  */
 export class Registry implements Source {
+  readonly name = 'registry'
   readonly #directory: string
   readonly #mesh: string
   readonly #rescanMs: number
@@ -110,13 +50,16 @@ export class Registry implements Source {
   readonly #touched = new Set<string>()
   /** What was last complained of, by subject: a lasting trouble is reported once. */
   readonly #complaints = new Map<string, string>()
-  #self: Sighting | null = null
+  #self: Announcement | null = null
   #on: Findings | undefined
   #place: Place = { host: '', netns: '' }
   #announced = false
   #entries = 0
   #watcher: FSWatcher | undefined
   #watched = ''
+  /** The directory as it was when it was last read whole. */
+  #scanned = ''
+  #looks = 0
   #timer: NodeJS.Timeout | undefined
   /** One step at a time: a sweep and a scan never see each other half done. */
   #tail: Promise<void> = Promise.resolve()
@@ -133,7 +76,7 @@ export class Registry implements Source {
     return [...this.#files.values()].filter((file) => file.flaw !== undefined).length
   }
 
-  async start(self: Sighting | null, on: Findings): Promise<void> {
+  async start(self: Announcement | null, on: Findings): Promise<void> {
     this.#self = self
     this.#on = on
     this.#place = await whereabouts()
@@ -141,14 +84,22 @@ export class Registry implements Source {
     this.#arm()
   }
 
-  refused(sighting: Sighting): void {
-    const name = fileOf(sighting.id)
+  /** Entries come and go by renames, which the directory shows: fifty nodes that look at each other's files cost a twentieth of a core. */
+  async #look(): Promise<void> {
+    const now = await stat(this.#directory).then(stampOf, () => '')
+    if (now === this.#scanned && this.#watcher !== undefined && ++this.#looks % LOOKS_PER_SCAN !== 0) return
+    await this.#rescan()
+  }
+
+  tried({ id, boot }: Sighting, endpoint: string, outcome: Outcome): void {
+    if (outcome.kind !== 'refused' || id === undefined || boot === undefined) return
+    const name = fileOf(id)
     const file = this.#files.get(name)
-    if (file?.entry?.boot !== sighting.boot || file.entry.endpoint !== sighting.endpoint) return
+    if (file?.entry?.boot !== boot || file.entry.endpoint !== endpoint) return
     const now = performance.now()
     file.refusedAt ??= now
     if (isAlive(file.entry.pid) && now - file.refusedAt < REFUSED_AGAIN_MS) return
-    void this.#next(() => this.#sweep(name, sighting.boot))
+    void this.#next(() => this.#sweep(name, boot))
   }
 
   close(): Promise<void> {
@@ -173,20 +124,14 @@ export class Registry implements Source {
     if (this.#closed) return
     // Nodes started together would otherwise all read the directory at the same moment for ever.
     const delayMs = this.#rescanMs * (0.8 + 0.4 * Math.random())
-    this.#timer = setTimeout(() => void this.#next(() => this.#rescan()).then(() => this.#arm()), delayMs)
+    this.#timer = setTimeout(() => void this.#next(() => this.#look()).then(() => this.#arm()), delayMs)
     this.#timer.unref()
   }
 
   async #rescan(): Promise<void> {
-    // Step by step: where a directory cannot be made, as under /proc, Node's own recursive way goes on for ever.
-    for (const step of lineage(this.#directory)) {
-      await mkdir(step, { mode: 0o700 }).catch((error: unknown) => {
-        if (codeOf(error) !== 'EEXIST') throw error
-      })
-    }
-    const reason = await exposure(this.#directory)
-    if (reason !== undefined) throw new Error(reason)
+    await prepareDirectory(this.#directory)
     await this.#watch()
+    const before = stampOf(await stat(this.#directory))
     const names = (await readdir(this.#directory)).filter((name) => /^[^.].*\.json$/.test(name))
     this.#complaints.delete('directory')
     if (names.length > MAX_FILES) this.#complainOfCrowd(`more than ${MAX_FILES} files`)
@@ -194,6 +139,7 @@ export class Registry implements Source {
     if (this.#self !== null) present.add(fileOf(this.#self.id))
     for (const name of this.#files.keys()) if (!present.has(name)) this.#forget(name)
     await this.#examineAll([...present])
+    this.#scanned = before
     await this.#announce()
   }
 
@@ -267,7 +213,9 @@ export class Registry implements Source {
   #concerns(entry: Entry): boolean {
     const self = this.#self
     const here = entry.host === this.#place.host && entry.netns === this.#place.netns
-    return here && entry.endpoint !== self?.endpoint && (entry.id !== self?.id || entry.boot !== self.boot)
+    return (
+      here && entry.endpoint !== self?.localEndpoint && (entry.id !== self?.id || entry.boot !== self.boot)
+    )
   }
 
   #accept(name: string, stamp: string, entry: Entry | undefined): void {
@@ -287,7 +235,7 @@ export class Registry implements Source {
     this.#files.set(name, { stamp, entry })
     const { id, boot, name: title, endpoint } = entry
     if (before?.boot === boot && before.endpoint === endpoint && before.name === title) return
-    this.#on?.seen({ id, boot, name: title, endpoint, source: 'registry' })
+    this.#on?.seen({ id, boot, name: title, endpoints: [endpoint], source: 'registry' })
   }
 
   #ignore(name: string, stamp: string, flaw: string): void {
@@ -329,7 +277,7 @@ export class Registry implements Source {
     const name = fileOf(self.id)
     const file = this.#files.get(name)
     if (this.#announced && file !== undefined && file.flaw === undefined) return
-    const { id, boot, name: title, endpoint } = self
+    const { id, boot, name: title, localEndpoint: endpoint } = self
     const [mesh, pid] = [this.#mesh, process.pid]
     const entry: Entry = { v: 1, id, boot, name: title, mesh, endpoint, pid, ...this.#place }
     const draft = join(this.#directory, `.${id}.${boot}`)

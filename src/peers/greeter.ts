@@ -1,14 +1,14 @@
 import type { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
-import type { Sighting } from '../discovery/discovery.ts'
+import type { Outcome, Sighting } from '../discovery/discovery.ts'
 import { ERROR_CODES, type ErrorCode, SkeinError } from '../errors.ts'
-import type { Reader } from '../protocol/bytes.ts'
+import type { Reader, Writer } from '../protocol/bytes.ts'
 import {
   type Address,
-  endpointOf,
   FRAME,
   type Hello,
   type Interest,
+  readAddress,
   readHello,
   readInterest,
   readTails,
@@ -16,6 +16,7 @@ import {
 } from '../protocol/control-frames.ts'
 import { Link, loneFrame, Route, readControlBatch } from '../transport/link.ts'
 import type { Transport } from '../transport/transport.ts'
+import { type Candidate, Candidates } from './candidates.ts'
 import { Peer, type PeerInfo } from './peer.ts'
 import type { Roster } from './roster.ts'
 
@@ -25,9 +26,9 @@ const BACK_MS = 500
 const CHALLENGE_MS = 500
 const REDIAL_MS = 200
 const REDIAL_MAX_MS = 10_000
-const MAX_CANDIDATES = 1024
-/** An address that has not welcomed by then is given up; its node says hello itself when it can. */
-const CANDIDATE_MS = 5000
+/** How often the sources are looked at while the node starts. */
+const LOOK_MS = 10
+const MAX_OWN = 256
 
 export interface GreeterOptions {
   readonly id: string
@@ -49,15 +50,10 @@ export interface GreeterOptions {
   ponged(peer: Peer, taken: number): void
   /** Its connection was reset and stands again: what was under way on it may be lost. */
   resumed(peer: Peer, taken: number): void
-  /** Nobody is at this address. */
-  refused(sighting: Sighting): void
+  /** What became of an address that a source told. */
+  tried(sighting: Sighting, endpoint: string, outcome: Outcome): void
   warning(error: SkeinError): void
   fault(error: unknown): void
-}
-
-interface Candidate {
-  readonly link: Link
-  readonly sighting: Sighting
 }
 
 /**
@@ -67,8 +63,11 @@ interface Candidate {
 export class Greeter {
   readonly #options: GreeterOptions
   readonly #roster: Roster
-  /** Links that have not been welcomed yet, by endpoint. */
-  readonly #candidates = new Map<string, Candidate>()
+  readonly #candidates: Candidates
+  /** Addresses that have turned out to be this node itself. */
+  readonly #own = new Set<string>()
+  /** What an address said when it refused this node: said again at each try it is no news. */
+  readonly #refusals = new Map<string, string>()
   readonly #linked = new WeakMap<Link, Peer>()
   readonly #routes = new Map<string, { route: Route; peer: Peer }>()
   #address: Address | null = null
@@ -78,6 +77,18 @@ export class Greeter {
   constructor(options: GreeterOptions) {
     this.#options = options
     this.#roster = options.roster
+    this.#candidates = new Candidates({
+      clock: options.clock,
+      resolve: (host) => options.transport.resolve(host),
+      isMissing: ({ id, boot }) => {
+        const peer = id === undefined ? undefined : this.#roster.get(id)
+        return peer?.link === undefined || peer.boot !== boot
+      },
+      open: (candidate) => this.#link(candidate),
+      tried: options.tried,
+      failed: (id, boot, reason) => this.#unreached(id, boot, reason),
+      changed: () => options.changes.notify(),
+    })
   }
 
   /** Where this node listens; null if it only dials. */
@@ -85,45 +96,63 @@ export class Greeter {
     this.#address = address
   }
 
-  /** Resolves when every address known so far has answered or refused; throws if another node holds our id. */
-  async settled(timeoutMs: number): Promise<void> {
-    await this.#options.changes.until(
-      () => this.#candidates.size === 0 || this.#clash !== undefined,
-      timeoutMs,
-    )
+  /** It is reached elsewhere from now on, or the network around it has changed. */
+  moved(address: Address | null): void {
+    this.#address = address
+    this.#own.clear()
+    this.#roster.moved(address)
+  }
+
+  /**
+   * Resolves when the sources have told whom they know and every address known so far has answered or refused;
+   * throws if another node holds our id.
+   */
+  async settled(timeoutMs: number, isTold: () => boolean): Promise<void> {
+    const { clock, changes } = this.#options
+    const end = clock.now() + timeoutMs
+    while (this.#clash === undefined && !this.#closed && (this.#candidates.size > 0 || !isTold())) {
+      const left = end - clock.now()
+      if (left <= 0) return
+      await changes.next(Math.min(left, LOOK_MS))
+    }
     if (this.#clash !== undefined) throw this.#clash
   }
 
-  /** Those at whose address nobody has answered yet. */
+  /** Those at whose addresses nobody has answered yet. */
   candidates(): PeerInfo[] {
-    const unknown = [...this.#candidates.values()].filter(
-      ({ sighting }) => this.#roster.get(sighting.id) === undefined,
-    )
-    return unknown.map(({ sighting: { id, boot, name, source, endpoint } }) => ({
-      ...{ id, boot, name, state: 'seen', foundBy: [source], endpoints: [endpoint] },
-      reason: 'it has not answered the hello yet',
-    }))
+    const waiting = new Map<string, PeerInfo>()
+    for (const { id, boot, endpoint, hints } of this.#candidates) {
+      if (id === undefined || boot === undefined || this.#roster.get(id) !== undefined) continue
+      const endpoints = [...(waiting.get(id)?.endpoints ?? []), endpoint]
+      const foundBy = [
+        ...new Set([...(waiting.get(id)?.foundBy ?? []), ...hints.map(({ sighting }) => sighting.source)]),
+      ]
+      const reason = 'it has not answered the hello yet'
+      waiting.set(id, { id, boot, name: hints[0]!.sighting.name, state: 'seen', foundBy, endpoints, reason })
+    }
+    return [...waiting.values()]
   }
 
-  /** Somebody may be at this address. */
+  /** Somebody may be there. */
   seen(sighting: Sighting): void {
     if (this.#closed || sighting.boot === this.#options.boot) return
-    const known = this.#roster.get(sighting.id)
+    const known = sighting.id === undefined ? undefined : this.#roster.get(sighting.id)
     if (known !== undefined && known.boot === sighting.boot) {
       known.foundBy.add(sighting.source)
-      known.endpoints.add(sighting.endpoint)
       if (known.link !== undefined) return
     }
-    this.#dial(sighting)
+    if (this.#roster.isFull) return
+    const endpoints = sighting.id === undefined ? this.#unknown(sighting) : sighting.endpoints
+    this.#candidates.dial({ ...sighting, endpoints })
   }
 
-  /** A source withdraws what it told: whoever was never up is no longer listed. */
+  /** A source withdraws what it told: whoever was never up is no longer listed, and whoever is up is asked. */
   gone(id: string, boot: string): void {
-    for (const { link, sighting } of [...this.#candidates.values()]) {
-      if (sighting.id === id && sighting.boot === boot) this.#dropCandidate(link)
-    }
+    this.#candidates.withdraw(id, boot)
     const peer = this.#roster.get(id)
-    if (peer?.boot === boot && peer.state === 'seen') this.#roster.forget(peer)
+    if (peer?.boot !== boot) return
+    if (peer.state === 'seen') this.#roster.forget(peer)
+    else this.#roster.doubt(peer)
   }
 
   /** A batch on the control socket, from whoever dialled it. */
@@ -153,25 +182,23 @@ export class Greeter {
       throw error
     }
     // Whoever is unknown here, after a reset or because its hello was lost, is asked for a hello.
-    if (strange) void this.#options.transport.answer(key, loneFrame(0, FRAME.who))
+    if (strange) this.#answer(key, 0, FRAME.who)
   }
 
   /** A peer was lost without a goodbye: it is dialled again until it is forgotten. */
   redial(peer: Peer): void {
     if (this.#closed || peer.address === null) return
-    const endpoint = endpointOf(peer.address.host, peer.address.control)
+    const { clock } = this.#options
     peer.redialMs = Math.min(REDIAL_MAX_MS, Math.max(REDIAL_MS, 2 * peer.redialMs))
-    this.#options.clock.after(peer.redialMs * (0.5 + Math.random() / 2), () => {
+    clock.after(peer.redialMs * (0.5 + clock.random() / 2), () => {
       if (this.#closed || this.#roster.get(peer.id) !== peer || peer.link !== undefined) return
-      this.#dial({ id: peer.id, boot: peer.boot, name: peer.name, endpoint, source: 'hello' })
+      this.#dial(peer)
     })
   }
 
   close(): void {
     this.#closed = true
-    for (const { link } of this.#candidates.values()) link.close()
-    this.#candidates.clear()
-    this.#options.changes.notify()
+    this.#candidates.close()
   }
 
   #self(number: number, extra: Partial<Hello> = {}): Hello {
@@ -193,30 +220,40 @@ export class Greeter {
     }
   }
 
-  #dial(sighting: Sighting): void {
-    if (
-      this.#candidates.has(sighting.endpoint) ||
-      this.#roster.isFull ||
-      this.#candidates.size >= MAX_CANDIDATES
-    )
-      return
+  #dial(
+    { id, boot, name }: Peer | Hello,
+    endpoints: readonly string[] = this.#roster.get(id)?.ways() ?? [],
+  ): void {
+    if (!this.#roster.isFull) this.#candidates.dial({ id, boot, name, endpoints, source: 'hello' })
+  }
+
+  #link(candidate: Omit<Candidate, 'link'>): Link {
     const { transport, clock, queueBytes, fault } = this.#options
-    const link: Link = new Link({
+    return new Link({
       transport,
       clock,
       queueBytes,
       fault,
-      endpoint: sighting.endpoint,
-      hello: (number) => this.#self(number, { token: this.#roster.tokenFor(sighting.id) }),
+      endpoint: candidate.endpoint,
+      hello: (number) =>
+        // Whoever is not known yet gets its token when it has shown who it is.
+        this.#self(number, candidate.id === undefined ? {} : { token: this.#roster.tokenFor(candidate.id) }),
       frame: (from, type, reader) => this.#linkFrame(from, type, reader),
       broken: (from) => this.#broken(from),
       refused: (from) => this.#refusedBy(from),
     })
-    this.#candidates.set(sighting.endpoint, { link, sighting })
-    clock.after(CANDIDATE_MS, () => {
-      if (this.#candidates.get(sighting.endpoint)?.link === link) this.#refusedBy(link, false)
+  }
+
+  /** Where an address is all that is told, those that are connected already need no other visit. */
+  #unknown(sighting: Sighting): string[] {
+    return sighting.endpoints.filter((endpoint) => {
+      const peer = this.#roster.at(endpoint)
+      if (peer === undefined && !this.#own.has(endpoint)) return true
+      peer?.foundBy.add(sighting.source)
+      const outcome: Outcome = peer === undefined ? SELF : { kind: 'up', reason: '', peer: peer.id }
+      this.#options.tried(sighting, endpoint, outcome)
+      return false
     })
-    link.open()
   }
 
   /** The peer whose link this is, and not one it had before. */
@@ -250,6 +287,9 @@ export class Greeter {
         return end.send(FRAME.known, (writer) => writer.u48(peer.interest.revision))
       case FRAME.known:
         return this.#roster.knows(peer, reader.u48())
+      case FRAME.moved:
+        peer.address = readAddress(reader.bytes(reader.left))
+        return
       case FRAME.bye:
         return this.#roster.down(peer, 'it said goodbye', readTails(reader))
       default:
@@ -266,6 +306,11 @@ export class Greeter {
     }
     if (hello.id === id) {
       if (hello.boot !== this.#options.boot) this.#refuseClash(key, hello)
+      // Ourselves, by an address of ours that a source told: the other end of it shall know.
+      else
+        this.#answer(key, hello.number, FRAME.welcome, (writer) =>
+          writeHello(writer, this.#self(hello.number)),
+        )
       return
     }
     const before = this.#routes.get(key)
@@ -311,22 +356,16 @@ export class Greeter {
     if (peer.link === undefined) {
       peer.address = hello.address
       peer.visitor = hello.address === null
+    } else {
+      // It may have said that it cannot dial this node, and now it has.
+      peer.reason = ''
     }
     this.#roster.heard(peer)
     this.#roster.interested(peer, hello.interest)
     this.#sendWelcome(peer, hello.number)
     if (peer.visitor) {
       if (!peer.isUp) this.#roster.up(peer)
-    } else if (peer.link === undefined && hello.address !== null && !this.#isSought(hello)) {
-      const { host, control } = hello.address
-      this.#dial({
-        id: hello.id,
-        boot: hello.boot,
-        name: hello.name,
-        endpoint: endpointOf(host, control),
-        source: 'hello',
-      })
-    }
+    } else if (peer.link === undefined && !this.#candidates.isSought(hello.id, hello.boot)) this.#dial(peer)
   }
 
   /**
@@ -341,12 +380,6 @@ export class Greeter {
     }
   }
 
-  #isSought(hello: Hello): boolean {
-    return [...this.#candidates.values()].some(
-      ({ sighting }) => sighting.id === hello.id && sighting.boot === hello.boot,
-    )
-  }
-
   #sendWelcome(peer: Peer, number: number): void {
     const unreachable = peer.state === 'one-way' ? peer.reason : ''
     const known = Math.max(0, peer.interest.revision)
@@ -356,7 +389,7 @@ export class Greeter {
 
   /** The node at the other end of a link that we dialled says who it is. */
   async #welcome(link: Link, hello: Hello): Promise<void> {
-    const candidate = this.#candidates.get(link.endpoint)
+    this.#refusals.delete(link.endpoint)
     const known = this.#roster.get(hello.id)
     if (hello.address === null)
       throw new SkeinError('MALFORMED', `${link.endpoint} welcomes but says it listens nowhere`)
@@ -369,30 +402,60 @@ export class Greeter {
       else if (!known.isUp) this.#roster.up(known)
       return
     }
-    if (candidate?.link !== link) return this.#restarted(link, hello)
-    if (hello.id === this.#options.id) {
-      // Our own address, found again; another boot of our id would have refused us.
-      this.#dropCandidate(link)
-      return
-    }
+    const candidate = this.#candidates.of(link)
+    if (candidate === undefined) return this.#restarted(link, hello)
+    if (!this.#isExpected(candidate, hello)) return
     if (known !== undefined && known.boot !== hello.boot && known.isUp && (await this.#challenge(known))) {
-      this.#dropCandidate(link)
-      this.#options.warning(clash(hello))
+      const error = clash(hello)
+      this.#candidates.end(candidate, { kind: 'rejected', reason: error.message })
+      this.#options.warning(error)
       return
     }
-    const peer = this.#closed ? undefined : this.#roster.meet(hello)
-    if (peer === undefined || (peer.link !== undefined && peer.link !== link)) {
-      this.#dropCandidate(link)
+    const peer =
+      this.#closed || this.#candidates.of(link) === undefined ? undefined : this.#roster.meet(hello)
+    if (peer === undefined || peer.link !== undefined) {
+      this.#candidates.end(candidate, { kind: 'up', reason: '', peer: hello.id })
       return
     }
     if (!link.welcomed(hello.number)) return
-    this.#candidates.delete(link.endpoint)
     peer.link = link
     this.#linked.set(link, peer)
-    peer.foundBy.add(candidate.sighting.source)
-    peer.endpoints.add(link.endpoint)
+    for (const { sighting } of candidate.hints) peer.foundBy.add(sighting.source)
+    peer.answered(link.endpoint)
+    this.#candidates.won(candidate, hello.id, hello.boot)
     this.#greeted(peer, hello)
     this.#roster.up(peer)
+  }
+
+  /** Whether the one who answers is the one who was sought; where nobody in particular was, it is from now on. */
+  #isExpected(candidate: Candidate, hello: Hello): boolean {
+    const { link, endpoint } = candidate
+    if (hello.id === this.#options.id) {
+      // Our own address, found again; another boot of our id would have refused us.
+      if (this.#own.size < MAX_OWN) this.#own.add(endpoint)
+      this.#candidates.end(candidate, SELF)
+      return false
+    }
+    if (hello.mesh !== this.#options.mesh || (candidate.shown && candidate.id !== hello.id)) {
+      const reason = `${endpoint} is no node of this mesh that could be told from others`
+      this.#candidates.end(candidate, { kind: 'rejected', reason })
+      return false
+    }
+    candidate.shown = true
+    candidate.boot = hello.boot
+    if (candidate.id === hello.id) return true
+    // The hello had no token in it, or that of somebody else, which is now void: this one gets its own.
+    if (candidate.id !== undefined) this.#roster.voidToken(candidate.id)
+    candidate.id = hello.id
+    const known = this.#roster.get(hello.id)
+    if (known?.link === undefined || known.boot !== hello.boot) {
+      link.greet()
+      return false
+    }
+    known.answered(endpoint)
+    for (const { sighting } of candidate.hints) known.foundBy.add(sighting.source)
+    this.#candidates.end(candidate, { kind: 'up', reason: '', peer: hello.id })
+    return false
   }
 
   #greeted(peer: Peer, hello: Hello): void {
@@ -401,8 +464,10 @@ export class Greeter {
     this.#roster.knows(peer, hello.known)
     this.#roster.heard(peer)
     this.#roster.interested(peer, hello.interest)
-    if (hello.unreachable !== '' && peer.reason !== hello.unreachable) {
-      peer.reason = hello.unreachable
+    const before = peer.reason
+    // Why it was not up is past; that it cannot dial this node back is not.
+    peer.reason = hello.unreachable
+    if (hello.unreachable !== '' && before !== hello.unreachable) {
       this.#options.warning(
         new SkeinError(
           'PEER_UNKNOWN',
@@ -417,15 +482,7 @@ export class Greeter {
     const peer = this.#peerOf(link)
     if (peer === undefined) return
     this.#roster.down(peer, `another node answers at ${link.endpoint}`)
-    if (hello.mesh === this.#options.mesh) {
-      this.#dial({
-        id: hello.id,
-        boot: hello.boot,
-        name: hello.name,
-        endpoint: link.endpoint,
-        source: 'hello',
-      })
-    }
+    if (hello.mesh === this.#options.mesh) this.#dial(hello, [link.endpoint])
   }
 
   #broken(link: Link): void {
@@ -443,26 +500,23 @@ export class Greeter {
     })
   }
 
-  /** Nobody is there; or there is somebody who says nothing, of whom no source is told. */
-  #refusedBy(link: Link, isAbsent = true): void {
+  #refusedBy(link: Link): void {
     const peer = this.#peerOf(link)
-    if (peer !== undefined) {
-      this.#roster.down(peer, `connection refused at ${link.endpoint}`)
-      return
-    }
-    const candidate = this.#candidates.get(link.endpoint)
-    if (candidate?.link !== link) return
-    const { sighting } = candidate
-    this.#dropCandidate(link)
-    if (isAbsent) this.#options.refused(sighting)
-    const known = this.#roster.get(sighting.id)
-    if (known === undefined || known.boot !== sighting.boot) return
-    if (known.route !== undefined && known.state !== 'down') this.#oneWay(known, link.endpoint)
+    const candidate = this.#candidates.of(link)
+    if (peer !== undefined) this.#roster.down(peer, `connection refused at ${link.endpoint}`)
+    else if (candidate !== undefined) this.#candidates.unconnected(candidate)
+  }
+
+  /** No address of this node has led to it. */
+  #unreached(id: string, boot: string, reason: string): void {
+    const known = this.#roster.get(id)
+    if (this.#closed || known === undefined || known.boot !== boot || known.link !== undefined) return
+    if (known.route !== undefined && known.state !== 'down') this.#oneWay(known, reason)
     else this.redial(known)
   }
 
-  #oneWay(peer: Peer, endpoint: string): void {
-    const reason = `nobody answers at ${endpoint}`
+  #oneWay(peer: Peer, cause: string): void {
+    const reason = `nobody answers at ${peer.ways().join(', ')} (${cause})`
     if (peer.state !== 'one-way') {
       peer.state = 'one-way'
       peer.reason = reason
@@ -496,30 +550,36 @@ export class Greeter {
   }
 
   #refuse(key: string, number: number, error: SkeinError): void {
-    const refusal = loneFrame(number, FRAME.refuse, (writer) => {
+    this.#answer(key, number, FRAME.refuse, (writer) => {
       writer.text8(error.code)
       writer.text32(error.message)
     })
-    void this.#options.transport.answer(key, refusal)
+  }
+
+  /** One frame to somebody who has no lane here. */
+  #answer(key: string, number: number, type: number, write?: (writer: Writer) => void): void {
+    void this.#options.transport.answer(key, loneFrame(number, type, write))
   }
 
   /** We were refused, and are told why. */
   #rejected(link: Link, code: string, text: string): void {
     const known = (ERROR_CODES as readonly string[]).includes(code) ? (code as ErrorCode) : 'MALFORMED'
     const error = new SkeinError(known, `${link.endpoint} refuses this node: ${text}`)
-    const candidate = this.#candidates.get(link.endpoint)
     const peer = this.#peerOf(link)
     if (known === 'NODE_ID_IN_USE') this.#clash = error
-    this.#options.warning(error)
+    if (this.#refusals.get(link.endpoint) !== error.message) this.#options.warning(error)
+    if (this.#refusals.size >= MAX_OWN) this.#refusals.clear()
+    this.#refusals.set(link.endpoint, error.message)
     if (peer !== undefined) this.#roster.down(peer, error.message)
-    if (candidate?.link !== link) return
-    this.#dropCandidate(link)
-    const { sighting } = candidate
+    const candidate = this.#candidates.of(link)
+    if (candidate === undefined) return
+    const { id, boot, endpoint, hints } = candidate
+    this.#candidates.end(candidate, { kind: 'rejected', reason: error.message })
     // Kept in the list, so that `peers` can say why this one is not up.
-    if (sighting.id === this.#options.id || this.#closed) return
-    const refusing = new Peer(sighting.id, sighting.boot, sighting.name)
-    refusing.foundBy.add(sighting.source)
-    refusing.endpoints.add(sighting.endpoint)
+    if (id === undefined || boot === undefined || id === this.#options.id || this.#closed) return
+    const refusing = new Peer(id, boot, hints[0]!.sighting.name)
+    for (const { sighting } of hints) refusing.foundBy.add(sighting.source)
+    refusing.answered(endpoint)
     refusing.reason = error.message
     this.#roster.keep(refusing)
   }
@@ -528,13 +588,9 @@ export class Greeter {
     const { transport, clock, queueBytes } = this.#options
     return new Route(key, helloNumber, transport, clock, queueBytes)
   }
-
-  #dropCandidate(link: Link): void {
-    this.#candidates.delete(link.endpoint)
-    link.close()
-    this.#options.changes.notify()
-  }
 }
+
+const SELF: Outcome = { kind: 'self', reason: 'it is this node itself' }
 
 const clash = (hello: Hello): SkeinError =>
   new SkeinError(

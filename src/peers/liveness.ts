@@ -2,10 +2,14 @@ import type { Clock } from '../clock.ts'
 import type { Peer } from './peer.ts'
 
 const TICK_MS = 1000
+const TICKS_REMEMBERED = 10
 /** A tick later than this means that this node itself has stalled. */
 const STALL_MS = 500
 const PING_AWAITED_MS = 1000
 const PING_IDLE_MS = 15_000
+const PING_IDLE_MAX_MS = 60_000
+/** From so many peers on each is asked more rarely, so that a node of a large mesh pings no more often than others do. */
+const PINGED_PEERS = 16
 const SUSPECT_MS = 3000
 const DOWN_MS = 10_000
 
@@ -25,6 +29,7 @@ export interface LivenessOptions {
 export class Liveness {
   readonly #options: LivenessOptions
   #peers: ReadonlyMap<string, Peer> = new Map()
+  readonly #lateMs: number[] = []
   #lastTickAt = 0
   #cancel: (() => void) | undefined
 
@@ -43,6 +48,11 @@ export class Liveness {
     this.#cancel = undefined
   }
 
+  /** How late this node's own ticks were at the worst lately, in ms. */
+  get lagMs(): number {
+    return Math.max(0, ...this.#lateMs)
+  }
+
   /** Life is any traffic. */
   heard(peer: Peer): void {
     peer.heardAt = this.#options.clock.now()
@@ -53,10 +63,19 @@ export class Liveness {
     this.#options.changed()
   }
 
+  /** Something casts doubt on it: it is asked at once, and judged by its answer. */
+  doubt(peer: Peer): void {
+    if (!peer.isUp || peer.pingedAt > 0) return
+    peer.pingedAt = this.#options.clock.now()
+    this.#options.ping(peer)
+  }
+
   readonly #tick = (): void => {
     const now = this.#options.clock.now()
     const stalledMs = now - this.#lastTickAt - TICK_MS
     this.#lastTickAt = now
+    this.#lateMs.push(stalledMs)
+    if (this.#lateMs.length > TICKS_REMEMBERED) this.#lateMs.shift()
     if (stalledMs > STALL_MS) {
       // What came while we were away is still unread: our own stall is nobody's silence.
       for (const peer of this.#peers.values()) if (peer.pingedAt > 0) peer.pingedAt += stalledMs
@@ -66,12 +85,17 @@ export class Liveness {
     this.#cancel = this.#options.clock.after(TICK_MS, this.#tick)
   }
 
+  /** That an idle peer's host has vanished shows TCP itself; a ping finds those that were stopped. */
+  get #idleMs(): number {
+    return Math.min(PING_IDLE_MAX_MS, PING_IDLE_MS * Math.max(1, this.#peers.size / PINGED_PEERS))
+  }
+
   #judge(peer: Peer, now: number): void {
     if (peer.state === 'down' || (peer.link === undefined && peer.route === undefined)) return
     if (peer.pingedAt === 0) {
       // Of one that was not dialled no broken connection tells: a ping that cannot leave does.
       const isWatched = peer.link === undefined || this.#options.awaits(peer)
-      const quietMs = isWatched ? PING_AWAITED_MS : PING_IDLE_MS
+      const quietMs = isWatched ? PING_AWAITED_MS : this.#idleMs
       // Half a tick of tolerance, or a ping due at each second would go out every other one.
       if (now - peer.heardAt < quietMs - TICK_MS / 2) return
       peer.pingedAt = now

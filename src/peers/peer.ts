@@ -1,4 +1,4 @@
-import type { Address, Interest } from '../protocol/control-frames.ts'
+import { type Address, endpointOf, type Interest, MAX_HOSTS } from '../protocol/control-frames.ts'
 import { newId } from '../protocol/header.ts'
 import type { Link, Route } from '../transport/link.ts'
 
@@ -10,9 +10,9 @@ export interface PeerInfo {
   readonly name: string
   readonly boot: string
   readonly state: PeerState
-  /** The sources that told of it: registry, hello, … */
+  /** The sources that told of it: registry, mdns, seed, gossip, hello. */
   readonly foundBy: readonly string[]
-  /** Where its control socket was found. */
+  /** Where its control socket has answered, lately first. */
   readonly endpoints: readonly string[]
   /** Why it is not up. */
   readonly reason?: string
@@ -54,6 +54,22 @@ export class Peer {
     this.tokenGiven = tokenGiven
   }
 
+  /** Its control socket has answered there. */
+  answered(endpoint: string): void {
+    this.endpoints.delete(endpoint)
+    this.endpoints.add(endpoint)
+    for (const old of this.endpoints) {
+      if (this.endpoints.size <= MAX_HOSTS) break
+      this.endpoints.delete(old)
+    }
+  }
+
+  /** Where it may be dialled: addresses that have answered, the latest first, then those that it told. */
+  ways(): string[] {
+    const told = this.address?.hosts.map((host) => endpointOf(host, this.address!.control)) ?? []
+    return [...new Set([...[...this.endpoints].reverse(), ...told])].slice(0, MAX_HOSTS)
+  }
+
   get isUp(): boolean {
     return this.state === 'up' || this.state === 'suspect'
   }
@@ -76,7 +92,7 @@ export class Peer {
       boot: this.boot,
       state: this.state,
       foundBy: [...this.foundBy],
-      endpoints: [...this.endpoints],
+      endpoints: [...this.endpoints].reverse(),
       ...(this.reason === '' ? {} : { reason: this.reason }),
     }
   }

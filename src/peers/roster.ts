@@ -1,9 +1,20 @@
 import type { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
+import { parseEndpoint } from '../discovery/discovery.ts'
 import { SkeinError } from '../errors.ts'
-import { FRAME, type Hello, type Interest, writeInterest, writeTails } from '../protocol/control-frames.ts'
+import type { Writer } from '../protocol/bytes.ts'
+import {
+  type Address,
+  FRAME,
+  type Hello,
+  type Interest,
+  writeAddress,
+  writeInterest,
+  writeTails,
+} from '../protocol/control-frames.ts'
 import type { TopicLast } from '../protocol/feed-batch.ts'
 import { newId } from '../protocol/header.ts'
+import { isLoopback } from '../transport/hosts.ts'
 import type { Link, Route } from '../transport/link.ts'
 import { Liveness } from './liveness.ts'
 import { Peer, type PeerInfo } from './peer.ts'
@@ -15,6 +26,8 @@ export interface RosterOptions {
   readonly clock: Clock
   readonly changes: Changes
   readonly goneMs: number
+  /** Where this node listens; null if it only dials. */
+  address(): Address | null
   interest(): Interest
   /** The last delivery batch sent to this peer. */
   sentTo(peer: Peer): number
@@ -29,6 +42,14 @@ export interface RosterOptions {
   interested(peer: Peer): void
   /** It was lost without a goodbye and may be found again. */
   lost(peer: Peer): void
+}
+
+/** A member as another one is told of it. */
+export interface Told {
+  readonly id: string
+  readonly boot: string
+  readonly name: string
+  readonly endpoints: readonly string[]
 }
 
 /** Who is there: every sign of life ends here, and every verdict comes from here. */
@@ -59,6 +80,11 @@ export class Roster {
     return this.#peers.get(id)
   }
 
+  /** How late this node's event loop was at the worst in the last ten seconds, in ms. */
+  get lagMs(): number {
+    return this.#liveness.lagMs
+  }
+
   get isFull(): boolean {
     return this.#peers.size >= MAX_PEERS
   }
@@ -71,6 +97,11 @@ export class Roster {
     if (this.#reserved.size >= MAX_PEERS) this.#reserved.clear()
     this.#reserved.set(id, token)
     return token
+  }
+
+  /** Somebody else was told this token. */
+  voidToken(id: string): void {
+    this.#reserved.delete(id)
   }
 
   /** The peer that was given this token for its delivery batches. */
@@ -89,8 +120,7 @@ export class Roster {
 
   /** Asks a subscriber to say when it has read the batch of this number. */
   askReport(id: string, number: number): void {
-    const peer = this.#peers.get(id)
-    if (peer !== undefined) endOf(peer)?.send(FRAME.askReport, (writer) => writer.u48(number))
+    this.tell(id, FRAME.askReport, (writer) => writer.u48(number))
   }
 
   ping(peer: Peer): void {
@@ -100,6 +130,46 @@ export class Roster {
   /** Life is any traffic. */
   heard(peer: Peer): void {
     this.#liveness.heard(peer)
+  }
+
+  /** The members that a peer may be told of. What is only on this host's loopback is nothing to those elsewhere. */
+  toldTo(id: string): Told[] {
+    const to = this.#peers.get(id)
+    // Where a visitor comes from nobody knows, but to loopback only from here.
+    const isHere = to?.visitor ? this.#isOnlyHere : to?.ways().some(isOnLoopback)
+    return this.members().flatMap((peer) => {
+      const endpoints = peer.ways().filter((endpoint) => isHere || !isOnLoopback(endpoint))
+      return endpoints.length === 0 ? [] : [{ id: peer.id, boot: peer.boot, name: peer.name, endpoints }]
+    })
+  }
+
+  get #isOnlyHere(): boolean {
+    return this.#options.address()?.hosts.every(isLoopback) ?? false
+  }
+
+  /** Sends one urgent frame to a peer, if it is connected. */
+  tell(id: string, type: number, write: (writer: Writer) => void): void {
+    const peer = this.#peers.get(id)
+    if (peer !== undefined) endOf(peer)?.send(type, write)
+  }
+
+  /** Somebody says that it is gone, or the network has changed: it is asked. */
+  doubt(peer: Peer): void {
+    this.#liveness.doubt(peer)
+  }
+
+  /** This node is reached elsewhere now, and whoever is not there any more is found out. */
+  moved(address: Address | null): void {
+    for (const peer of this.#peers.values()) {
+      if (address !== null) endOf(peer)?.send(FRAME.moved, (writer) => writeAddress(writer, address))
+      this.#liveness.doubt(peer)
+    }
+  }
+
+  /** The peer that is up and has answered at this endpoint. */
+  at(endpoint: string): Peer | undefined {
+    for (const peer of this.#peers.values()) if (peer.isUp && peer.endpoints.has(endpoint)) return peer
+    return undefined
   }
 
   /** Tells every peer what this node subscribes and responds to now. */
@@ -230,6 +300,8 @@ export class Roster {
     this.#options.changes.notify()
   }
 }
+
+const isOnLoopback = (endpoint: string): boolean => isLoopback(parseEndpoint(endpoint)?.host ?? '')
 
 /** The connection to answer or tell a peer on: ours, or while that is not welcomed the one it dialled. */
 const endOf = (peer: Peer): Link | Route | undefined =>

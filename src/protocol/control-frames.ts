@@ -27,11 +27,14 @@ export const FRAME = {
   cancel: 18,
   pending: 19,
   known: 20,
+  gossip: 21,
+  moved: 22,
 } as const
 
 /** Where a node listens; a node that only dials has none. */
 export interface Address {
-  readonly host: string
+  /** Addresses and names of its host, likeliest first. */
+  readonly hosts: readonly string[]
   readonly control: number
   readonly feed: number
   readonly delivery: number
@@ -66,6 +69,8 @@ export interface Hello {
 
 const MAX_PATTERNS = 65_536
 const MAX_NAME_BYTES = 255
+/** Addresses of one node that are told to others. */
+export const MAX_HOSTS = 8
 /** An IPv4 or IPv6 address or a host name, and nothing that ZeroMQ would read as something else. */
 const HOST = /^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9]+)?)$/
 
@@ -90,7 +95,7 @@ export const readHello = (body: Buffer): Hello => {
     taken,
     known,
     unreachable: unreachable.slice(0, 512),
-    address: fields.address === null ? null : readAddress(fields.address),
+    address: fields.address === null ? null : readAddressFields(fields.address),
     interest: readInterestFields(fields.interest),
   }
 }
@@ -111,11 +116,16 @@ const readInterestFields = (value: unknown): Interest => {
   }
 }
 
-const readAddress = (value: unknown): Address => {
-  const { host, control, feed, delivery } = (value ?? {}) as Record<string, unknown>
-  if (!isText(host) || !HOST.test(host)) throw malformed('address')
+export const writeAddress = (writer: Writer, address: Address): void => writer.bytes(pack(address))
+
+export const readAddress = (body: Buffer): Address => readAddressFields(unpack(body))
+
+const readAddressFields = (value: unknown): Address => {
+  const { hosts, control, feed, delivery } = (value ?? {}) as Record<string, unknown>
+  if (!Array.isArray(hosts) || hosts.length === 0 || hosts.length > MAX_HOSTS) throw malformed('address')
+  for (const host of hosts) if (!isText(host) || !HOST.test(host)) throw malformed('address')
   if (!isPort(control) || !isPort(feed) || !isPort(delivery)) throw malformed('address')
-  return { host, control, feed, delivery }
+  return { hosts: hosts as string[], control, feed, delivery }
 }
 
 export const endpointOf = (host: string, port: number): string =>

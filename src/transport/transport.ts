@@ -4,6 +4,10 @@
  * break at any moment; nothing here promises more than ZeroMQ does.
  */
 export interface Transport {
+  /** The addresses that this host has at this moment. */
+  addresses(): HostAddress[]
+  /** The addresses behind a host name; rejects where there are none. */
+  resolve(host: string): Promise<string[]>
   /** Binds control, feed and delivery. Rejects ADDRESS_IN_USE where a wanted port is taken. */
   listen(at: { host: string; port: number }, on: Listener): Promise<Ports>
   /** Answers on the connection that dialled us. Never waits. */
@@ -16,6 +20,15 @@ export interface Transport {
   dialDelivery(endpoint: string, on: DialEvents): Dial
   dialFeed(endpoint: string, on: DialEvents): FeedDial
   close(): Promise<void>
+}
+
+export interface HostAddress {
+  /** Name of the interface. */
+  readonly interface: string
+  readonly address: string
+  readonly family: 'IPv4' | 'IPv6'
+  /** Of the loopback interface. */
+  readonly internal: boolean
 }
 
 export type Sent = 'sent' | 'full' | 'gone'

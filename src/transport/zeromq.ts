@@ -1,6 +1,17 @@
+import { lookup } from 'node:dns/promises'
+import { networkInterfaces } from 'node:os'
 import { Context, Dealer, Pull, Push, Router, type Socket, Subscriber, XPublisher } from 'zeromq'
 import { messageOf, SkeinError } from '../errors.ts'
-import type { Dial, DialEvents, FeedDial, Listener, Ports, Sent, Transport } from './transport.ts'
+import type {
+  Dial,
+  DialEvents,
+  FeedDial,
+  HostAddress,
+  Listener,
+  Ports,
+  Sent,
+  Transport,
+} from './transport.ts'
 
 /**
  * High-water mark of every socket, in messages, so in batches: with batches of at most 256 KiB it keeps a
@@ -41,6 +52,16 @@ export class ZeromqTransport implements Transport {
     this.#context = spareContexts.pop() ?? new Context({ blocky: false, maxSockets: 8192 })
   }
 
+  addresses(): HostAddress[] {
+    return Object.entries(networkInterfaces()).flatMap(([name, addresses = []]) =>
+      addresses.map(({ address, family, internal }) => ({ interface: name, address, family, internal })),
+    )
+  }
+
+  async resolve(host: string): Promise<string[]> {
+    return (await lookup(host, { all: true })).map(({ address }) => address)
+  }
+
   async listen(at: { host: string; port: number }, on: Listener): Promise<Ports> {
     const router = this.#make(Router, {
       mandatory: true,
@@ -56,6 +77,8 @@ export class ZeromqTransport implements Transport {
     const pull = this.#make(Pull, {})
     const ports: number[] = []
     for (const [offset, socket] of [router, xpub, pull].entries()) {
+      // With it, '::' takes IPv4 as well.
+      socket.ipv6 = at.host.includes(':')
       ports.push(await bind(socket, at.host, at.port === 0 ? 0 : at.port + offset))
     }
     this.#router = router
@@ -171,6 +194,7 @@ export class ZeromqTransport implements Transport {
     const socket = this.#make(Kind as never, options as never) as S
     try {
       watch(socket, on)
+      socket.ipv6 = endpoint.includes('[')
       socket.connect(endpoint)
     } catch (error) {
       this.#close(socket)

@@ -35,7 +35,7 @@ class World {
   on!: DialEvents
 
   constructor(queueBytes = 64 * MB) {
-    this.receiver.address = { host: '127.0.0.1', control: 1, feed: 2, delivery: 3 }
+    this.receiver.address = { hosts: ['127.0.0.1'], control: 1, feed: 2, delivery: 3 }
     this.receiver.token = this.sender.tokenGiven
     this.receiver.link = {
       endpoint: 'tcp://127.0.0.1:1',

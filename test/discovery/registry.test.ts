@@ -18,9 +18,10 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { isEndpoint, type Sighting } from '../../src/discovery/discovery.ts'
+import { type Announcement, isEndpoint, type Sighting } from '../../src/discovery/discovery.ts'
 import { parseEntry } from '../../src/discovery/entry.ts'
-import { defaultRegistryDirectory, encodeMesh, Registry } from '../../src/discovery/registry.ts'
+import { Registry } from '../../src/discovery/registry.ts'
+import { defaultRegistryDirectory, encodeMesh } from '../../src/discovery/registry-directory.ts'
 import type { SkeinError } from '../../src/errors.ts'
 
 let directory: string
@@ -40,24 +41,47 @@ afterEach(async () => {
 const hex = (): string => randomBytes(16).toString('hex')
 
 let port = 20_000
-const sighting = (over: Partial<Sighting> = {}): Sighting => ({
+/** A node of this host. */
+interface One {
+  id: string
+  boot: string
+  name: string
+  endpoint: string
+}
+
+const sighting = (over: Partial<One> = {}): One => ({
   id: hex(),
   boot: hex(),
   name: 'kitchen',
   endpoint: `tcp://127.0.0.1:${port++}`,
-  source: 'registry',
   ...over,
 })
 
+const toldOf = ({ id, boot, name, endpoint }: One): Sighting => ({
+  ...{ id, boot, name, endpoints: [endpoint], source: 'registry' },
+})
+
+const oneOf = ({ id, boot, name, endpoints, source }: Sighting): One => {
+  expect([source, endpoints.length]).toEqual(['registry', 1])
+  return { id: id!, boot: boot!, name, endpoint: endpoints[0]! }
+}
+
+const announcementOf = ({ id, boot, name, endpoint }: One): Announcement => ({
+  ...{ id, boot, name, mesh: '', port: 1, hosts: [], localEndpoint: endpoint },
+})
+
+const refuse = (registry: Registry, one: One): void =>
+  registry.tried(toldOf(one), one.endpoint, { kind: 'refused', reason: 'connection refused' })
+
 interface Found {
   registry: Registry
-  seen: Sighting[]
+  seen: One[]
   gone: string[]
   warnings: SkeinError[]
 }
 
 interface StartOptions {
-  self?: Sighting | null
+  self?: One | null
   mesh?: string
   at?: string
   rescanMs?: number
@@ -72,8 +96,8 @@ const start = async ({
   const registry = new Registry({ directory: at, mesh, ...(rescanMs === undefined ? {} : { rescanMs }) })
   open.push(registry)
   const found: Found = { registry, seen: [], gone: [], warnings: [] }
-  await registry.start(self, {
-    seen: (one) => found.seen.push(one),
+  await registry.start(self === null ? null : announcementOf(self), {
+    seen: (one) => found.seen.push(oneOf(one)),
     gone: (id, boot) => found.gone.push(`${id} ${boot}`),
     warning: (error) => found.warnings.push(error),
   })
@@ -90,7 +114,7 @@ const netns = (() => {
   }
 })()
 
-const entryOf = (of: Sighting, over: object = {}): object => ({
+const entryOf = (of: One, over: object = {}): object => ({
   v: 1,
   id: of.id,
   boot: of.boot,
@@ -103,7 +127,7 @@ const entryOf = (of: Sighting, over: object = {}): object => ({
   ...over,
 })
 
-const write = (of: Sighting, over: object = {}): void => {
+const write = (of: One, over: object = {}): void => {
   mkdirSync(join(directory, 'default'), { recursive: true })
   const draft = join(directory, 'draft')
   writeFileSync(draft, JSON.stringify(entryOf(of, over)))
@@ -244,7 +268,7 @@ test('registry - the file of a node that refuses connections and whose process i
   const dead = sighting()
   write(dead, { pid: deadPid() })
   const found = await start()
-  found.registry.refused(dead)
+  refuse(found.registry, dead)
   await vi.waitFor(() => expect(existsSync(pathOf(dead.id))).toBe(false))
   expect(found.gone).toEqual([`${dead.id} ${dead.boot}`])
 })
@@ -254,14 +278,14 @@ test('registry - a living process that refuses is swept only when it refuses aga
   const slow = sighting()
   write(slow)
   const found = await start()
-  found.registry.refused(slow)
+  refuse(found.registry, slow)
   await settled(found)
   now.mockReturnValue(1499)
-  found.registry.refused(slow)
+  refuse(found.registry, slow)
   await settled(found)
   expect(existsSync(pathOf(slow.id))).toBe(true)
   now.mockReturnValue(1500)
-  found.registry.refused(slow)
+  refuse(found.registry, slow)
   await vi.waitFor(() => expect(existsSync(pathOf(slow.id))).toBe(false))
 })
 
@@ -271,10 +295,10 @@ test('registry - a file that names another boot by now is not swept', async () =
   write(old, { pid: deadPid() })
   const found = await start()
   write(young, { pid: deadPid() })
-  found.registry.refused(old)
+  refuse(found.registry, old)
   await vi.waitFor(() => expect(found.seen).toEqual([old, young]))
-  found.registry.refused({ ...young, endpoint: 'tcp://127.0.0.1:1' })
-  found.registry.refused({ ...young, boot: old.boot })
+  refuse(found.registry, { ...young, endpoint: 'tcp://127.0.0.1:1' })
+  refuse(found.registry, { ...young, boot: old.boot })
   await settled(found)
   expect(existsSync(pathOf(old.id))).toBe(true)
 })
@@ -328,8 +352,8 @@ test('registry - entries of another host or network namespace are neither report
   write(far, { host: 'another-host', pid: deadPid() })
   write(apart, { netns: 'net:[1]', pid: deadPid() })
   const found = await start()
-  found.registry.refused(far)
-  found.registry.refused(apart)
+  refuse(found.registry, far)
+  refuse(found.registry, apart)
   expect(found.seen).toEqual([])
   await settled(found)
   expect([existsSync(pathOf(far.id)), existsSync(pathOf(apart.id))]).toEqual([true, true])
@@ -423,7 +447,11 @@ test('registry - close leaves a file that names another boot', async () => {
 
 test('registry - close while starting leaves nothing behind', async () => {
   const registry = new Registry({ directory, mesh: 'default' })
-  const starting = registry.start(sighting(), { seen: () => {}, gone: () => {}, warning: () => {} })
+  const starting = registry.start(announcementOf(sighting()), {
+    seen: () => {},
+    gone: () => {},
+    warning: () => {},
+  })
   await registry.close()
   await starting
   expect(existsSync(join(directory, 'default')) ? readdirSync(join(directory, 'default')) : []).toEqual([])
@@ -449,7 +477,7 @@ test('registry - a started registry does not keep its process alive', async () =
   const source = `
     import { Registry } from '${new URL('../../src/discovery/registry.ts', import.meta.url).pathname}'
     const registry = new Registry({ directory: process.env.SKEIN_RUNTIME_DIR, mesh: 'default' })
-    await registry.start(${JSON.stringify(sighting())}, { seen() {}, gone() {}, warning(error) { throw error } })
+    await registry.start(${JSON.stringify(announcementOf(sighting()))}, { seen() {}, gone() {}, warning(error) { throw error } })
     console.log('started')`
   const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', source], {
     env: { ...process.env, SKEIN_RUNTIME_DIR: directory },

@@ -42,6 +42,24 @@ class Bench {
   }
 }
 
+test('liveness - in a large mesh a node pings no more often than in a small one, and each peer within a minute', async () => {
+  const at = new Bench()
+  at.liveness.start(at.peers)
+  const peers = Array.from({ length: 200 }, (_, n) => at.peer(String.fromCharCode(0x100 + n)))
+  await at.answering(60_000, ...peers)
+  expect(at.pings).toHaveLength(200)
+  expect(new Set(at.pings.map(([who]) => who)).size).toBe(200)
+})
+
+test('liveness - doubt asks at once, and once', async () => {
+  const at = new Bench()
+  at.liveness.start(at.peers)
+  const [up, down] = [at.peer('a'), at.peer('b')]
+  down.state = 'down'
+  for (const peer of [up, up, down]) at.liveness.doubt(peer)
+  expect(at.pings).toEqual([['a', 0]])
+})
+
 test('liveness - a peer from whom something is awaited is pinged each second, an idle one every 15 s, all on one tick', async () => {
   const at = new Bench()
   at.liveness.start(at.peers)

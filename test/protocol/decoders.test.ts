@@ -84,7 +84,7 @@ const hello = written((writer) =>
     boot: BOOT,
     name: 'one',
     number: 3,
-    address: { host: '127.0.0.1', control: 1, feed: 2, delivery: 3 },
+    address: { hosts: ['127.0.0.1', 'db.local'], control: 1, feed: 2, delivery: 3 },
     interest: { revision: 4, patterns: ['a.*', 'b.>'], responders: ['r'] },
     token: BOOT,
     taken: 5,

@@ -5,9 +5,6 @@ import { errorOf, start } from '../support/mesh.ts'
 test.each<[string, NodeOptions, string]>([
   ['secret', { secret: 's3cret' }, 'secret'],
   ['dataDir', { dataDir: './data' }, 'dataDir'],
-  ['mdns', { discovery: { mdns: true } }, 'discovery.mdns'],
-  ['seeds', { discovery: { seeds: ['tcp://10.0.0.5:7400'] } }, 'discovery.seeds'],
-  ['gossip', { discovery: { gossip: true } }, 'discovery.gossip'],
 ])('createNode - %s does not exist yet, and is refused instead of ignored', async (_, options, culprit) => {
   const error = await errorOf(() => createNode(options))
   expect(error).toMatchObject({ code: 'NOT_SUPPORTED', retryable: false, mayHaveRun: false })
@@ -54,6 +51,25 @@ test.each<[string, object, RegExp]>([
   ['a negative time', { settleMs: -1 }, /'settleMs'.*-1.*milliseconds/],
   ['no number as time', { goneMs: Number.NaN }, /'goneMs'.*NaN/],
   ['an endless time', { closeTimeoutMs: Number.POSITIVE_INFINITY }, /'closeTimeoutMs'/],
+  ['a seed that is no list', { discovery: { seeds: 'db:7400' } }, /'discovery\.seeds'.*db:7400.*array/],
+  ['a seed without a port', { discovery: { seeds: ['db.local'] } }, /'discovery\.seeds'.*'db\.local'.*port/],
+  [
+    'a seed with two',
+    { open: true, discovery: { seeds: ['tcp://a:1;b:2'] } },
+    /'discovery\.seeds'.*endpoint/,
+  ],
+  [
+    'a seed far away',
+    { discovery: { seeds: ['10.0.0.5:7400'] } },
+    /10\.0\.0\.5:7400.*beyond this host.*open/,
+  ],
+  ['a text as mdns', { discovery: { mdns: 'yes' } }, /'discovery\.mdns'.*true or false/],
+  ['a text as gossip', { discovery: { gossip: 1 } }, /'discovery\.gossip'/],
+  ['an address that is none', { open: true, bind: '10.0.0.5:7' }, /'bind'.*10\.0\.0\.5:7/],
+  ['an open address', { bind: '10.0.0.5' }, /'bind'.*beyond this host.*open/],
+  ['nothing to advertise', { open: true, advertise: [] }, /'advertise'.*0 entries/],
+  ['a wildcard to advertise', { open: true, advertise: '0.0.0.0' }, /'advertise'.*cannot be dialled/],
+  ['an interface that is not there', { interface: 'nowhere0' }, /'interface'.*nowhere0.*this host has .*lo/],
   ['a number as registry', { discovery: { registry: 5 } }, /'discovery\.registry'/],
 ])('createNode - %s is refused with the option and its rule', async (_, options, text) => {
   const error = await errorOf(() => createNode(options as NodeOptions))

@@ -8,14 +8,37 @@ interface Timer {
 /** Everything that waits in microtasks runs before a macrotask of the real event loop does. */
 const microtasks = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
+/** Chance that is the same in every run (mulberry32). */
+const seeded = (seed: number): (() => number) => {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let bits = Math.imul(state ^ (state >>> 15), 1 | state)
+    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits
+    return ((bits ^ (bits >>> 14)) >>> 0) / 0x1_0000_0000
+  }
+}
+
 /** Time that passes only when a test says so: timers and turns run in order, microtasks in between. */
 export class FakeClock implements Clock {
+  /** How far people's clock is ahead of this one: to change it is to set that clock. */
+  wallAheadMs = Date.UTC(2026, 0, 1)
+  /** Seeded, so that runs are alike; a test may put its own in its place. */
+  random: () => number
   #now = 1000
   #timers: Timer[] = []
   #turns: (() => void)[] = []
 
+  constructor(seed = 1) {
+    this.random = seeded(seed)
+  }
+
   now(): number {
     return this.#now
+  }
+
+  wall(): number {
+    return this.#now + this.wallAheadMs
   }
 
   after(delayMs: number, run: () => void): () => void {
@@ -69,5 +92,10 @@ export class FakeClock implements Clock {
   /** A stall: time passes, and nothing runs until it is over. */
   stall(ms: number): void {
     this.#now += ms
+  }
+
+  /** The machine sleeps: people's clock goes on, timers and this clock stand still. */
+  sleep(ms: number): void {
+    this.wallAheadMs += ms
   }
 }

@@ -3,16 +3,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach } from 'vitest'
+import { afterEach } from 'vitest'
+import type { NodeOptions } from '../../src/index.ts'
 
-const MEMBER = fileURLToPath(new URL('./children/member.js', import.meta.url))
+/** The program of each process. */
+export const MEMBER = fileURLToPath(new URL('./children/member.js', import.meta.url))
 
-export interface MemberOptions {
-  name?: string
-  id?: string
-  port?: number
-  advertise?: string
-}
+export type MemberOptions = Omit<NodeOptions, 'logger'>
 
 export interface Tally {
   received: number
@@ -60,13 +57,10 @@ interface Waiting {
 const running = new Set<Member>()
 let directory = ''
 
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'skein-processes-'))
-})
-
 afterEach(async () => {
   await Promise.all([...running].map((member) => member.kill('SIGKILL')))
-  rmSync(directory, { recursive: true, force: true })
+  if (directory !== '') rmSync(directory, { recursive: true, force: true })
+  directory = ''
 })
 
 /** A node in a process of its own, asked through IPC; it ends with the test. */
@@ -76,15 +70,18 @@ export class Member {
   readonly #process: ChildProcess
   readonly #asks = new Map<number, Waiting>()
   readonly #notes = new Map<string, number>()
+  readonly #among: Set<Member>
   #asked = 0
   #stderr = ''
   #noted: () => void = () => {}
 
-  constructor(process: ChildProcess) {
+  /** It leaves the set when it has ended. */
+  constructor(process: ChildProcess, among: Set<Member>) {
     this.#process = process
+    this.#among = among
     this.ended = new Promise((resolve) => {
       process.once('exit', () => {
-        running.delete(this)
+        this.#among.delete(this)
         for (const { reject } of this.#asks.values()) reject(new Error(`the process ended: ${this.#stderr}`))
         resolve()
       })
@@ -93,7 +90,7 @@ export class Member {
       this.#stderr += chunk.toString()
     })
     process.on('message', (message) => this.#take(message as { ask?: number; note?: string }))
-    running.add(this)
+    among.add(this)
   }
 
   /** Asks for a command of test/support/children/member.js. */
@@ -151,13 +148,16 @@ export class Member {
 }
 
 /** A process whose node is not started yet. */
-export const spawnMember = (): Member =>
-  new Member(
+export const spawnMember = (): Member => {
+  directory ||= mkdtempSync(join(tmpdir(), 'skein-processes-'))
+  return new Member(
     spawn(process.execPath, [MEMBER], {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       env: { ...process.env, SKEIN_RUNTIME_DIR: directory },
     }),
+    running,
   )
+}
 
 export const startMember = (options: MemberOptions = {}): Promise<Member> => spawnMember().start(options)
 

@@ -25,6 +25,8 @@ const refuse = (): never => {
 }
 
 const transportOf = (parts: Partial<Transport>): Transport => ({
+  addresses: refuse,
+  resolve: refuse,
   listen: refuse,
   answer: refuse,
   publish: refuse,

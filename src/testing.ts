@@ -1,0 +1,91 @@
+import { Neighbourhood } from './discovery/neighbourhood.ts'
+import { type Node, startNode } from './node.ts'
+import type { NodeOptions } from './options.ts'
+import type { Surroundings } from './surroundings.ts'
+import { type MemoryHost, MemoryNetwork, type MemoryNetworkOptions } from './transport/memory.ts'
+
+export type { Conditions, Direction, Happening, Hosts, MemoryHost, NetworkStats } from './transport/memory.ts'
+export type { VirtualClock } from './transport/virtual-clock.ts'
+
+export type SimulatedNetworkOptions = MemoryNetworkOptions
+
+/** What a node of a simulated network may be told: its host besides everything that `createNode` takes. */
+export interface SimulatedNodeOptions extends NodeOptions {
+  /** On which host it runs. Default: a new one of its own. */
+  host?: MemoryHost
+}
+
+/**
+ * Real nodes on a network in memory, with time that passes only while something is awaited through `run` or `advance`,
+ * and then as fast as the machine computes. Nodes of a mesh find each other unless `discovery.mdns` is false; seeds and
+ * gossip work as ever. The same seed and the same program give the same history.
+ *
+ * What nodes do takes virtual time, so await it through `run`; of what is outside of the network (files, other sockets)
+ * say so with `clock.outside`, or time runs away from it.
+ *
+ * @example
+ * const network = new SimulatedNetwork({ seed: 7 })
+ * const orders = await network.createNode({ name: 'orders' })
+ * const prices = await network.createNode({ name: 'prices' })
+ * prices.respond('price.get', () => 42)
+ * await network.run(orders.request('price.get', 'a1', { waitMs: 1000 })) // 42
+ * network.partition(network.hostOf(prices))
+ * await network.run(orders.request('price.get', 'a1').catch((error) => error.code)) // 'REQUEST_TIMEOUT'
+ * await network.close()
+ */
+export class SimulatedNetwork extends MemoryNetwork {
+  readonly #neighbourhood = new Neighbourhood(this.clock)
+  readonly #hosts = new Map<Node, MemoryHost>()
+
+  /**
+   * A node on this network, as the real `createNode` makes one; it listens beyond its host, and has no registry.
+   * Rejects as `createNode`, and WAIT_TIMEOUT as `run`.
+   */
+  async createNode({ host = this.host(), ...options }: SimulatedNodeOptions = {}): Promise<Node> {
+    const surroundings: Surroundings = {
+      clock: this.clock,
+      newId: () => this.#newId(),
+      transport: (limits) => host.transport(limits),
+      sources: async ({ mdns, mesh }) => (mdns === false ? [] : [this.#neighbourhood.source(mesh)]),
+    }
+    const node = await this.run(
+      startNode({ open: true, name: host.name, id: this.#newId(), ...options }, surroundings),
+    )
+    this.#hosts.set(node, host)
+    return node
+  }
+
+  /** The host on which this node of the network runs. */
+  hostOf(node: Node): MemoryHost {
+    return this.#hosts.get(node)!
+  }
+
+  /** Lets so much virtual time pass, in ms. */
+  advance(ms: number): Promise<void> {
+    return this.clock.advance(ms)
+  }
+
+  /**
+   * Lets virtual time pass until the promise settles, and answers as it does. Several may run at the same time.
+   * @throws SkeinError WAIT_TIMEOUT after `limitMs` (60,000) of virtual time, or when nothing is left to happen
+   */
+  run<T>(promise: Promise<T>, options: { limitMs?: number } = {}): Promise<T> {
+    return this.clock.run(promise, options)
+  }
+
+  /** Of the seed, too, so that a history shows the same names each time. */
+  #newId(): string {
+    const part = (): string =>
+      Math.floor(this.clock.random() * 2 ** 32)
+        .toString(16)
+        .padStart(8, '0')
+    return part() + part() + part() + part()
+  }
+
+  /** Closes all nodes that were made here. */
+  async close(): Promise<void> {
+    const nodes = [...this.#hosts.keys()]
+    this.#hosts.clear()
+    await this.run(Promise.all(nodes.map((node) => node.close())))
+  }
+}
