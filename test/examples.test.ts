@@ -53,3 +53,9 @@ test('examples - sensor readings: one view of all sensors, and nothing missed', 
   expect(ended.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0])
   expect(ended[0]!.stdout).toContain('2 rooms, 0 readings missed')
 })
+
+test('examples - a test of a service of one’s own: a partition of a minute in a simulated network', async () => {
+  const ran = await start('05-test-with-a-partition', []).ended
+  expect(ran.stdout).toMatch(/^# pass 1$/m)
+  expect(ran.exitCode).toBe(0)
+})

@@ -188,9 +188,11 @@ export class Candidates {
   }
 
   #of(id: string, boot: string): Candidate[] {
-    return [...this.#byEndpoint.values()].filter(
-      (candidate) => candidate.id === id && candidate.boot === boot,
-    )
+    const candidates: Candidate[] = []
+    for (const candidate of this.#byEndpoint.values()) {
+      if (candidate.id === id && candidate.boot === boot) candidates.push(candidate)
+    }
+    return candidates
   }
 }
 

@@ -139,6 +139,8 @@ export class Greeter {
     const known = sighting.id === undefined ? undefined : this.#roster.get(sighting.id)
     if (known !== undefined && known.boot === sighting.boot) {
       known.foundBy.add(sighting.source)
+      // Perhaps it has moved, and that its old address is dead will only show.
+      known.hints = sighting.endpoints
       if (known.link !== undefined) return
     }
     if (this.#roster.isFull) return
@@ -192,7 +194,7 @@ export class Greeter {
     peer.redialMs = Math.min(REDIAL_MAX_MS, Math.max(REDIAL_MS, 2 * peer.redialMs))
     clock.after(peer.redialMs * (0.5 + clock.random() / 2), () => {
       if (this.#closed || this.#roster.get(peer.id) !== peer || peer.link !== undefined) return
-      this.#dial(peer)
+      this.#dial(peer, [...new Set([...peer.ways(), ...peer.hints])])
     })
   }
 

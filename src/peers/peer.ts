@@ -31,6 +31,8 @@ export class Peer {
   link: Link | undefined
   route: Route | undefined
   address: Address | null = null
+  /** Where it may be as a source has said lately. */
+  hints: readonly string[] = []
   /** It listens nowhere, as one-shot commands do: it is served, but it is no member of the mesh. */
   visitor = false
   /** Users were told that it is up. */

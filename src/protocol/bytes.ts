@@ -8,6 +8,9 @@ const HIGH = 0x1_0000_0000
 export const BATCH_BYTES = 64 * 1024
 const SMALLEST_SLAB = 512
 
+/** Most lanes of a large mesh never carry anything: a slab is made for the first byte. */
+const NOTHING = Buffer.alloc(0)
+
 /**
  * Writes one batch after the other into slabs that only move forward: ZeroMQ sends straight from this memory, so
  * what was taken is never written again. Slabs grow and shrink with the batches that were last taken.
@@ -20,7 +23,7 @@ export class Writer {
 
   constructor(slabBytes: number = SMALLEST_SLAB) {
     this.#slabBytes = slabBytes
-    this.buffer = Buffer.allocUnsafe(slabBytes)
+    this.buffer = NOTHING
   }
 
   /** Bytes written since the last take. */
@@ -45,7 +48,7 @@ export class Writer {
     const batch = this.buffer.subarray(this.#start, this.at)
     this.#slabBytes = Math.max(SMALLEST_SLAB, Math.min(BATCH_BYTES + 4096, 2 * batch.length))
     if (this.buffer.length - this.at < batch.length) {
-      this.buffer = Buffer.allocUnsafe(this.#slabBytes)
+      this.buffer = NOTHING
       this.at = 0
     }
     this.#start = this.at

@@ -45,6 +45,10 @@ export class VirtualClock implements Clock {
   #turnsHere = 0
   #outside = 0
   #events = 0
+  /** Those for whom time passes, and the first moment at which one of them does not want it to go on. */
+  readonly #waits = new Set<Wait>()
+  #until = Number.POSITIVE_INFINITY
+  #isDriven = false
 
   constructor(options: VirtualClockOptions = {}) {
     this.#chance = new Chance(options.seed ?? 1)
@@ -94,31 +98,45 @@ export class VirtualClock implements Clock {
   }
 
   /** Lets this much time pass. Rejects with whatever a timer or turn throws. */
-  async advance(ms: number): Promise<void> {
+  advance(ms: number): Promise<void> {
     const until = this.#now + ms
-    await this.#drive(until)
-    this.#now = Math.max(this.#now, until)
+    return new Promise((resolve, reject) =>
+      this.#add({ until, isRun: false, over: () => resolve(), fail: reject }),
+    )
   }
 
   /**
-   * Lets time pass until the promise settles, and answers as it does.
+   * Lets time pass until the promise settles, and answers as it does. Several may run at the same time, and time goes on
+   * as long as one of them waits.
    *
    * @throws SkeinError WAIT_TIMEOUT when `limitMs` (60,000) of virtual time are over, or nothing is left to happen
    * @example
    * const node = await clock.run(createNode({ name: 'orders' }))
    */
-  async run<T>(promise: Promise<T>, options: { limitMs?: number } = {}): Promise<T> {
+  run<T>(promise: Promise<T>, options: { limitMs?: number } = {}): Promise<T> {
     const { limitMs = RUN_LIMIT_MS } = options
     const startedAt = this.#now
-    const until = startedAt + limitMs
-    if (await this.#drive(until, promise)) return promise
-    const isEmpty = this.#schedule.nextAt === Number.POSITIVE_INFINITY
-    if (!isEmpty) this.#now = until
-    const why = isEmpty
-      ? `nothing is left to happen, and it still waits`
-      : `${limitMs} ms of virtual time were not enough; set a higher 'limitMs' if it needs more`
-    const passedMs = Math.round(this.#now - startedAt)
-    throw new SkeinError('WAIT_TIMEOUT', `run a promise until it settles: after ${passedMs} ms ${why}`)
+    return new Promise((resolve, reject) => {
+      const over = (isIdle: boolean): void => {
+        const why = isIdle
+          ? 'nothing is left to happen, and it still waits'
+          : `it still waits; set a higher 'limitMs' if it needs more than ${limitMs} ms of virtual time`
+        const passedMs = Math.round(this.#now - startedAt)
+        reject(new SkeinError('WAIT_TIMEOUT', `run a promise until it settles: after ${passedMs} ms ${why}`))
+      }
+      const wait: Wait = { until: startedAt + limitMs, isRun: true, over, fail: reject }
+      this.#add(wait)
+      promise.then(
+        (value) => {
+          this.#drop(wait)
+          resolve(value)
+        },
+        (error: unknown) => {
+          this.#drop(wait)
+          reject(error as Error)
+        },
+      )
+    })
   }
 
   /**
@@ -134,38 +152,52 @@ export class VirtualClock implements Clock {
     })
   }
 
-  /**
-   * Takes step after step, each in a macrotask of its own: Node runs all microtasks between any two of them. Ends when
-   * nothing is left to do until that moment, or at once when the promise settles, which it answers. Several may do so at
-   * a time: it is one time, and the history is the same, whoever takes its next step.
-   */
-  #drive(until: number, promise?: Promise<unknown>): Promise<boolean> {
-    return new Promise<boolean>((resolve, reject) => {
-      let isOver = false
-      const end = (isSettled: boolean): void => {
-        isOver = true
-        resolve(isSettled)
-      }
-      promise?.then(
-        () => end(true),
-        () => end(true),
-      )
-      const step = (): void => {
-        if (isOver) return
-        try {
-          if (!this.#step(until)) end(false)
-        } catch (error) {
-          isOver = true
-          reject(error as Error)
-        }
-      }
-      const round = (): void => {
-        if (isOver) return
-        for (let i = 0; i < STEPS_PER_ROUND; i++) setImmediate(step)
-        setImmediate(round)
-      }
-      setImmediate(round)
-    })
+  #add(wait: Wait): void {
+    this.#waits.add(wait)
+    this.#until = Math.min(this.#until, wait.until)
+    if (this.#isDriven) return
+    this.#isDriven = true
+    this.#drive()
+  }
+
+  #drop(wait: Wait): void {
+    this.#waits.delete(wait)
+    this.#until = Math.min(...Array.from(this.#waits, ({ until }) => until))
+  }
+
+  /** Takes step after step, each in a macrotask of its own: Node runs all microtasks between any two of them. */
+  #drive(): void {
+    if (this.#waits.size === 0) {
+      this.#isDriven = false
+      return
+    }
+    for (let i = 0; i < STEPS_PER_ROUND; i++) setImmediate(this.#tick)
+    setImmediate(() => this.#drive())
+  }
+
+  readonly #tick = (): void => {
+    if (this.#waits.size === 0) return
+    try {
+      if (!this.#step(this.#until)) this.#over()
+    } catch (error) {
+      const waits = [...this.#waits]
+      for (const wait of waits) this.#drop(wait)
+      for (const wait of waits) wait.fail(error as Error)
+    }
+  }
+
+  /** Nothing happens before the first of those that wait is at its end. */
+  #over(): void {
+    const until = this.#until
+    const waits = [...this.#waits]
+    // Whoever waits for a moment only may make something happen then.
+    const isIdle = this.pending === 0 && waits.every(({ isRun }) => isRun)
+    if (!isIdle) this.#now = Math.max(this.#now, until)
+    for (const wait of waits) {
+      if (!isIdle && wait.until > until) continue
+      this.#drop(wait)
+      wait.over(isIdle)
+    }
   }
 
   /** Does the next thing; answers false if there is none until that moment. */
@@ -199,6 +231,14 @@ export class VirtualClock implements Clock {
     this.#nextTurns = []
     return true
   }
+}
+
+interface Wait {
+  readonly until: number
+  /** It waits for something, and not just for its time to be over. */
+  readonly isRun: boolean
+  over(isIdle: boolean): void
+  fail(error: Error): void
 }
 
 class Timer implements Task {

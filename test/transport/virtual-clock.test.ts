@@ -55,6 +55,21 @@ test('virtual clock - very many cancelled timers are forgotten, and the others r
   expect(clock.pending).toBe(0)
 })
 
+test('virtual clock - what is forgotten in the middle of a moment makes nothing of it run twice', async () => {
+  const clock = new VirtualClock()
+  const ran: string[] = []
+  const cancels = Array.from({ length: 5000 }, () => clock.after(10, () => ran.push('cancelled')))
+  clock.at(1, { run: () => void ran.push('before') })
+  clock.at(1, {
+    run: () => {
+      for (const cancel of cancels) cancel()
+    },
+  })
+  clock.at(1, { run: () => void ran.push('after') })
+  await clock.advance(20)
+  expect([ran, clock.pending]).toEqual([['before', 'after'], 0])
+})
+
 test('virtual clock - a delay that is negative or no number is none', async () => {
   const clock = new VirtualClock()
   const ran: number[] = []
@@ -113,6 +128,9 @@ test('virtual clock - a program that waits only for turns does not stop time', a
   await clock.advance(2)
   expect([rang, clock.now()]).toEqual([true, 2])
   expect(turns).toBeLessThan(2000)
+  const error = await errorOf(() => clock.run(new Promise<never>(() => {}), { limitMs: 5 }))
+  expect([error.code, clock.now()]).toEqual(['WAIT_TIMEOUT', 7])
+  expect(error.message).toContain('after 5 ms it still waits')
 })
 
 test('virtual clock - run lets time pass until a promise settles, and answers as it does', async () => {
@@ -135,7 +153,7 @@ test('virtual clock - run ends when the limit of virtual time is over, and says 
   const never = new Promise<never>(() => {})
   const error = await errorOf(() => clock.run(never, { limitMs: 1050 }))
   expect([error.code, clock.now()]).toEqual(['WAIT_TIMEOUT', 1050])
-  expect(error.message).toContain('1050 ms of virtual time')
+  expect(error.message).toContain('after 1050 ms it still waits')
 })
 
 test('virtual clock - run ends at once when nothing is left to happen, and says so (G7)', async () => {
@@ -176,6 +194,50 @@ test('virtual clock - several may drive it at once: it is one time, and each end
     ['sooner', 20],
     ['later', 30],
   ])
+})
+
+test('virtual clock - several may wait at once, and time stops for each at its own moment', async () => {
+  const clock = new VirtualClock()
+  const ends: string[] = []
+  const note = (name: string, waiting: Promise<unknown>): Promise<unknown> =>
+    waiting.then(
+      () => ends.push(`${name} at ${clock.now()}`),
+      (error: unknown) => ends.push(`${name} ${(error as { code: string }).code} at ${clock.now()}`),
+    )
+  const after = (ms: number): Promise<void> => new Promise((resolve) => void clock.after(ms, resolve))
+  await Promise.all([
+    note('ten', clock.advance(10)),
+    note('seven', clock.run(after(7))),
+    note('five', clock.advance(5)),
+    note('never', clock.run(new Promise(() => {}), { limitMs: 8 })),
+    note('nested', clock.run(clock.advance(3).then(() => clock.advance(3)))),
+  ])
+  expect(ends).toEqual(['five at 5', 'nested at 6', 'seven at 7', 'never WAIT_TIMEOUT at 8', 'ten at 10'])
+})
+
+test('virtual clock - what one does when its time is over may be what another waits for', async () => {
+  const clock = new VirtualClock()
+  let done = (): void => {}
+  const waiting = clock.run(
+    new Promise<void>((resolve) => {
+      done = resolve
+    }),
+  )
+  await clock.advance(100)
+  done()
+  await waiting
+  expect(clock.now()).toBe(100)
+})
+
+test('virtual clock - what it runs may let time pass itself', async () => {
+  const clock = new VirtualClock()
+  let inner: Promise<void> | undefined
+  clock.after(1, () => {
+    inner = clock.advance(5)
+  })
+  await clock.advance(2)
+  await inner
+  expect(clock.now()).toBe(6)
 })
 
 test('virtual clock - while something outside is awaited, time stands still', async () => {
