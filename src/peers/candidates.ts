@@ -29,10 +29,10 @@ export interface Candidate {
   /** All that told of this address, and how they named it. */
   readonly hints: Hint[]
   /** Who should answer there, as far as is known. */
-  id: string | undefined
-  boot: string | undefined
+  readonly id: string | undefined
+  readonly boot: string | undefined
   /** It has said who it is, and says it once. */
-  shown: boolean
+  readonly shown: boolean
 }
 
 export interface CandidatesOptions {
@@ -51,6 +51,8 @@ export interface CandidatesOptions {
 export class Candidates {
   readonly #options: CandidatesOptions
   readonly #byEndpoint = new Map<string, Candidate>()
+  /** The same by the id of the node that is sought there. */
+  readonly #byId = new Map<string, Set<Candidate>>()
   readonly #deadlines = new Map<Candidate, () => void>()
   #resolving = 0
   /** Hints that there was no room for. */
@@ -88,6 +90,13 @@ export class Candidates {
       if (isIP(parsed.host) !== 0) this.#try({ sighting, told: endpoint }, endpoint)
       else void this.#resolve(sighting, endpoint, parsed)
     }
+  }
+
+  /** It has said who it is, whoever was expected. */
+  show(candidate: Candidate, id: string, boot: string): void {
+    this.#unindex(candidate)
+    Object.assign(candidate, { id, boot, shown: true })
+    this.#index(candidate)
   }
 
   /** This link has led to whom it should: the other ways to it are not needed. */
@@ -158,6 +167,7 @@ export class Candidates {
     const candidate: Candidate = Object.assign(expected, { link: open(expected) })
     if (isHearsay(sighting)) this.#hearsay++
     this.#byEndpoint.set(endpoint, candidate)
+    this.#index(candidate)
     this.#deadlines.set(
       candidate,
       clock.after(CANDIDATE_MS, () => this.end(candidate, silent(endpoint, CANDIDATE_MS))),
@@ -167,6 +177,7 @@ export class Candidates {
 
   #drop(candidate: Candidate, outcome: Outcome | undefined, closes: boolean): void {
     this.#byEndpoint.delete(candidate.endpoint)
+    this.#unindex(candidate)
     this.#deadlines.get(candidate)?.()
     this.#deadlines.delete(candidate)
     if (isHearsay(candidate.hints[0]!.sighting)) this.#hearsay--
@@ -187,12 +198,22 @@ export class Candidates {
     }
   }
 
+  #index(candidate: Candidate): void {
+    if (candidate.id === undefined) return
+    const sought = this.#byId.get(candidate.id)
+    if (sought === undefined) this.#byId.set(candidate.id, new Set([candidate]))
+    else sought.add(candidate)
+  }
+
+  #unindex(candidate: Candidate): void {
+    if (candidate.id === undefined) return
+    const sought = this.#byId.get(candidate.id)
+    sought?.delete(candidate)
+    if (sought?.size === 0) this.#byId.delete(candidate.id)
+  }
+
   #of(id: string, boot: string): Candidate[] {
-    const candidates: Candidate[] = []
-    for (const candidate of this.#byEndpoint.values()) {
-      if (candidate.id === id && candidate.boot === boot) candidates.push(candidate)
-    }
-    return candidates
+    return [...(this.#byId.get(id) ?? [])].filter((candidate) => candidate.boot === boot)
   }
 }
 

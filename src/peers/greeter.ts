@@ -443,12 +443,11 @@ export class Greeter {
       this.#candidates.end(candidate, { kind: 'rejected', reason })
       return false
     }
-    candidate.shown = true
-    candidate.boot = hello.boot
-    if (candidate.id === hello.id) return true
+    const expected = candidate.id
+    this.#candidates.show(candidate, hello.id, hello.boot)
+    if (expected === hello.id) return true
     // The hello had no token in it, or that of somebody else, which is now void: this one gets its own.
-    if (candidate.id !== undefined) this.#roster.voidToken(candidate.id)
-    candidate.id = hello.id
+    if (expected !== undefined) this.#roster.voidToken(expected)
     const known = this.#roster.get(hello.id)
     if (known?.link === undefined || known.boot !== hello.boot) {
       link.greet()

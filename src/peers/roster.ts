@@ -14,6 +14,7 @@ import {
 } from '../protocol/control-frames.ts'
 import type { TopicLast } from '../protocol/feed-batch.ts'
 import { newId } from '../protocol/header.ts'
+import { matches } from '../protocol/topics.ts'
 import { isLoopback } from '../transport/hosts.ts'
 import type { Link, Route } from '../transport/link.ts'
 import { Liveness } from './liveness.ts'
@@ -116,6 +117,14 @@ export class Roster {
 
   infos(): PeerInfo[] {
     return [...this.#peers.values()].filter((peer) => !peer.visitor).map((peer) => peer.info())
+  }
+
+  /** Those that subscribe or respond to this topic, and are not up. */
+  wanting(topic: string): string[] {
+    const wants = ({ interest }: Peer): boolean =>
+      interest.responders.includes(topic) || interest.patterns.some((pattern) => matches(pattern, topic))
+    const absent = [...this.#peers.values()].filter((peer) => peer.state !== 'up' && !peer.visitor)
+    return absent.filter(wants).map(({ id }) => id)
   }
 
   /** Asks a subscriber to say when it has read the batch of this number. */
