@@ -1,3 +1,5 @@
+import { SkeinError } from '../errors.ts'
+
 /**
  * What a node needs of a network, and all that `delivery` and `peers` know of it: three sockets that listen
  * (control, feed, delivery) and dialled ones to the same three of a peer. Bytes may be lost and connections may
@@ -31,6 +33,16 @@ export interface HostAddress {
   readonly internal: boolean
 }
 
+/** A dial that broke and was not taken up again by then never is: ZeroMQ gives up on who sends frames above our limit. */
+export const GIVEN_UP_MS = 500
+
+/** What is said of such a dial. */
+export const givenUp = (endpoint: string): SkeinError =>
+  new SkeinError(
+    'VALUE_TOO_LARGE',
+    `the connection to ${endpoint} ended, because a frame came that is larger than this node takes: raise 'limits' here, or lower them there`,
+  )
+
 export type Sent = 'sent' | 'full' | 'gone'
 
 export interface Ports {
@@ -55,7 +67,7 @@ export interface Listener {
 export interface DialEvents {
   /** The connection stands, for the first time or again: all that was under way before may be lost. */
   up?(): void
-  /** It broke; ZeroMQ dials again by itself. */
+  /** It broke, and is dialled again; unless the other end is to blame: then a fault says so, and `refused` follows. */
   down?(): void
   /** Nobody listens there, nobody answers, or no socket could be made for it. Called later, never within the dial. */
   refused?(): void

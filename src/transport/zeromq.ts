@@ -2,15 +2,17 @@ import { lookup } from 'node:dns/promises'
 import { networkInterfaces } from 'node:os'
 import { Context, Dealer, Pull, Push, Router, type Socket, Subscriber, XPublisher } from 'zeromq'
 import { messageOf, SkeinError } from '../errors.ts'
-import type {
-  Dial,
-  DialEvents,
-  FeedDial,
-  HostAddress,
-  Listener,
-  Ports,
-  Sent,
-  Transport,
+import {
+  type Dial,
+  type DialEvents,
+  type FeedDial,
+  GIVEN_UP_MS,
+  givenUp,
+  type HostAddress,
+  type Listener,
+  type Ports,
+  type Sent,
+  type Transport,
 } from './transport.ts'
 
 /**
@@ -193,7 +195,7 @@ export class ZeromqTransport implements Transport {
   ): S {
     const socket = this.#make(Kind as never, options as never) as S
     try {
-      watch(socket, on)
+      watch(socket, endpoint, on)
       socket.ipv6 = endpoint.includes('[')
       socket.connect(endpoint)
     } catch (error) {
@@ -328,7 +330,7 @@ const bind = async (socket: Router | XPublisher | Pull, host: string, port: numb
 }
 
 /** Attached before connect, because late listeners miss events; a listener that throws would end the monitor. */
-const watch = (socket: Dealer | Push | Subscriber, on: DialEvents): void => {
+const watch = (socket: Dealer | Push | Subscriber, endpoint: string, on: DialEvents): void => {
   const guard = (run: (() => void) | undefined) => () => {
     try {
       if (!socket.closed) run?.()
@@ -338,6 +340,26 @@ const watch = (socket: Dealer | Push | Subscriber, on: DialEvents): void => {
   }
   if (on.up) socket.events.on('handshake', guard(on.up))
   if (on.down) socket.events.on('disconnect', guard(on.down))
+  watchForGivenUp(socket, endpoint, on, guard)
   // A connection that stood ends with `disconnect`; `close` alone is an attempt that failed.
   if (on.refused) socket.events.on('close', guard(on.refused))
+}
+
+/** ZeroMQ says that it dials again, or says nothing and never does. */
+const watchForGivenUp = (
+  socket: Dealer | Push | Subscriber,
+  endpoint: string,
+  on: DialEvents,
+  guard: (run: (() => void) | undefined) => () => void,
+): void => {
+  let timer: NodeJS.Timeout | undefined
+  const giveUp = guard(() => {
+    on.fault(givenUp(endpoint))
+    on.refused?.()
+  })
+  socket.events.on('disconnect', () => {
+    clearTimeout(timer)
+    timer = setTimeout(giveUp, GIVEN_UP_MS).unref()
+  })
+  socket.events.on('connect:retry', () => clearTimeout(timer))
 }

@@ -414,12 +414,13 @@ describe.each([
       expect(log.events).toEqual(['up'])
     })
 
-    test('transport - who dialled and is answered above its own limit is cut off, and ZeroMQ does not dial again', async () => {
+    test('transport - who dialled and is answered above its own limit is cut off, told so, and not connected again', async () => {
       const { control } = await listen()
       const { log, send } = dialControl(at(control), bench.open({ maxFrameBytes: 1000 }))
       const route = await routeOf(send, 'hello')
       await transport.answer(route, Buffer.alloc(1001))
-      await bench.eventually(() => log.count('down') === 1)
+      await bench.eventually(() => log.count('refused') === 1)
+      expect(log.faults).toMatchObject([{ code: 'VALUE_TOO_LARGE' }])
       // Others break in the meantime and are back.
       const way = await bench.way(control)
       const other = dialControl(way.endpoint)
@@ -427,7 +428,7 @@ describe.each([
         await bench.eventually(() => other.log.count('up') === ups)
         way.reset()
       }
-      expect(log.events).toEqual(['up', 'down'])
+      expect(log.events).toEqual(['up', 'down', 'refused'])
     })
   })
 

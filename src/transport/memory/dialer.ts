@@ -1,6 +1,6 @@
 import { SkeinError } from '../../errors.ts'
 import type { Task } from '../schedule.ts'
-import type { DialEvents } from '../transport.ts'
+import { type DialEvents, GIVEN_UP_MS, givenUp } from '../transport.ts'
 import type { Fabric } from './fabric.ts'
 import type { Listening, Machine } from './machine.ts'
 import { type Line, type LineEnd, Pipe, type Road } from './pipe.ts'
@@ -35,7 +35,7 @@ interface Found {
 }
 
 /** What a dialer does next, when the moment has come that it waits for; each step leads to the next. */
-type Step = 'knock' | 'knock again' | 'knocked' | 'greeted' | 'refused' | 'failed'
+type Step = 'knock' | 'knock again' | 'knocked' | 'greeted' | 'refused' | 'failed' | 'given up'
 
 /** A socket that dials, and dials again whenever its connection is gone. */
 export class Dialer implements LineEnd, Task {
@@ -107,6 +107,9 @@ export class Dialer implements LineEnd, Task {
           new SkeinError('PEER_UNKNOWN', `cannot dial '${this.#host}': it is no 'tcp://host:port'`),
         )
         return this.#tell('refused')
+      case 'given up':
+        this.#on.fault(givenUp(this.#target))
+        return this.#tell('refused')
       case 'refused':
         this.#home.fabric.happened(
           'refused',
@@ -143,8 +146,8 @@ export class Dialer implements LineEnd, Task {
     this.#wire = undefined
     this.#pipe = this.#restate === undefined ? this.#pipe.renewed() : new Pipe()
     this.#sendPending()
-    // ZeroMQ gives up after an offence, without a word.
-    if (!offended) this.#retry()
+    if (offended) this.#later(GIVEN_UP_MS, 'given up')
+    else this.#retry()
     this.#tell('down')
   }
 
