@@ -21,7 +21,7 @@ const serveTemperature = (node, now) => {
   })
 }
 
-test('a service that is cut off from its sensor goes on answering, and says how old its answer is', async () => {
+void test('a service that is cut off from its sensor goes on answering, and says how old its answer is', async () => {
   const network = new SimulatedNetwork({ seed: 7, latencyMs: [1, 20] })
   const [sensor, service, display] = await Promise.all(
     ['sensor', 'service', 'display'].map((name) => network.createNode({ name })),

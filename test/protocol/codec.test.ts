@@ -305,7 +305,8 @@ test.each([
   const bytes = decode(CONTENT.bytes, frame) as Buffer
   frame.fill(0)
   expect(decoded).toStrictEqual(value)
-  expect(decoded.small.buffer.byteLength).toBeLessThan(64 * 1024)
+  // What Node itself shares among small buffers is all that it may keep.
+  expect(decoded.small.buffer.byteLength).toBeLessThanOrEqual(Buffer.poolSize + 4096)
   expect(bytes).toEqual(Buffer.from(packed))
 })
 
