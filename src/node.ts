@@ -32,7 +32,7 @@ import {
 import { Gossip } from './discovery/gossip.ts'
 import { SkeinError } from './errors.ts'
 import { type Events, Reports } from './observe/reports.ts'
-import { type NodeStatus, STATUS } from './observe/status.ts'
+import { type NodeStatus, STATUS, type StatusQuery } from './observe/status.ts'
 import {
   count,
   duration,
@@ -140,7 +140,7 @@ export class Node {
     this.#responders = new Responders({
       clock,
       maxReplyBytes: limits.maxRequestBytes,
-      own: { [STATUS]: () => this.#status() },
+      own: { [STATUS]: (query) => this.#status(query as StatusQuery | undefined) },
       changed: () => this.#stated.responding(),
     })
     this.#feed = new Feed({
@@ -486,8 +486,9 @@ export class Node {
     }
   }
 
-  #status(): NodeStatus {
+  #status(query: StatusQuery | undefined): NodeStatus {
     const { id, name, boot, mesh } = this
+    const topic = query?.topic
     return {
       ...{ id, name, boot, mesh },
       protocol: VERSION,
@@ -502,6 +503,7 @@ export class Node {
       subscriptions: this.#subscriptions.status().slice(0, MAX_LISTED),
       responders: this.#responders.names().slice(0, MAX_LISTED),
       peers: this.peers.slice(0, MAX_LISTED),
+      ...(typeof topic === 'string' && { wanting: this.#roster.wanting(topic).slice(0, MAX_LISTED) }),
     }
   }
 

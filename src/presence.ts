@@ -10,8 +10,9 @@ import type { Greeter } from './peers/greeter.ts'
 import type { PeerInfo } from './peers/peer.ts'
 import type { Roster } from './peers/roster.ts'
 import { type Address, endpointOf } from './protocol/control-frames.ts'
+import { parseEndpoint } from './protocol/endpoint.ts'
 import type { Surroundings } from './surroundings.ts'
-import { addressesOf, isWildcard, reachableHosts } from './transport/hosts.ts'
+import { addressesOf, isLoopback, isWildcard, reachableHosts } from './transport/hosts.ts'
 import type { HostAddress, Listener, Ports, Transport } from './transport/transport.ts'
 
 export interface PresenceOptions {
@@ -122,10 +123,20 @@ export class Presence {
   #findings(): Findings {
     const { greeter, warning } = this.#options
     return {
-      seen: (sighting) => greeter.seen(sighting),
+      seen: (sighting) => greeter.seen(this.#withinReach(sighting)),
       gone: (id, boot) => greeter.gone(id, boot),
       warning,
     }
+  }
+
+  /** Who listens on loopback only could ask those elsewhere, but never be answered: they would list it as one-way. */
+  #withinReach(sighting: Sighting): Sighting {
+    if (sighting.source !== 'gossip' || this.#ports === undefined || !this.#hosts().every(isLoopback))
+      return sighting
+    const own = this.#options.transport.addresses().map(({ address }) => address)
+    const isHere = (host: string): boolean => isLoopback(host) || own.includes(host)
+    const endpoints = sighting.endpoints.filter((endpoint) => isHere(parseEndpoint(endpoint)?.host ?? ''))
+    return { ...sighting, endpoints }
   }
 
   #hosts(): readonly string[] {

@@ -47,6 +47,15 @@ export const parseHeader = (text: string, previous: Record<string, string> = {})
   return { ...previous, [text.slice(0, at)]: text.slice(at + 1) }
 }
 
+/** `10.0.0.5:7400,db.local:7400`, collected over repeats of the option. */
+export const parseSeeds = (text: string, previous: readonly string[] = []): string[] => [
+  ...previous,
+  ...text
+    .split(',')
+    .map((seed) => seed.trim())
+    .filter((seed) => seed !== ''),
+]
+
 /** Environment variables say yes or no in many ways; a word that is neither must not open a node by accident. */
 export const parseFlag = (name: string, text: string | undefined): boolean => {
   const word = (text ?? '').trim().toLowerCase()

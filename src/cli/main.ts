@@ -8,14 +8,18 @@ import {
   parseHeader,
   parsePort,
   parseRateToIntervalMs,
+  parseSeeds,
 } from './arguments.ts'
+import type { DoctorOptions } from './doctor.ts'
 import { CliError, EXIT, EXIT_HELP } from './exit.ts'
 import type { PeersOptions } from './peers.ts'
 import type { PubOptions } from './pub.ts'
 import type { Format } from './render.ts'
 import type { RequestOptions } from './request.ts'
 import type { RespondOptions } from './respond.ts'
+import type { Globals } from './run.ts'
 import type { SubOptions } from './sub.ts'
+import type { WhyOptions } from './why.ts'
 
 // A one-shot command lives for some hundred milliseconds: each command loads what it needs when it is called.
 
@@ -53,8 +57,16 @@ const rawOption = (description: string): Option => new Option('--raw', descripti
 
 /** The options of a command and the global ones, with the environment behind them. */
 const optionsOf = <T extends object>(command: Command): T => {
-  const options = command.optsWithGlobals<T & { open?: boolean }>()
-  return { ...options, open: options.open ?? parseFlag('SKEIN_OPEN', process.env.SKEIN_OPEN) }
+  const options = command.optsWithGlobals<T & Globals>()
+  const { SKEIN_OPEN, SKEIN_SEED, SKEIN_MDNS, SKEIN_REGISTRY } = process.env
+  return {
+    ...options,
+    open: options.open ?? parseFlag('SKEIN_OPEN', SKEIN_OPEN),
+    seed: options.seed ?? (SKEIN_SEED ? parseSeeds(SKEIN_SEED) : undefined),
+    // Commander says true where nothing was said.
+    mdns: options.mdns === false ? false : SKEIN_MDNS ? parseFlag('SKEIN_MDNS', SKEIN_MDNS) : undefined,
+    registry: options.registry !== false && parseFlag('SKEIN_REGISTRY', SKEIN_REGISTRY || '1'),
+  }
 }
 
 const addPub = (program: Command): Command =>
@@ -209,6 +221,62 @@ Examples:
       process.exitCode = await peers(optionsOf<PeersOptions>(command))
     })
 
+const addDoctor = (program: Command): Command =>
+  program
+    .command('doctor')
+    .summary('check this host and the mesh, and say what helps')
+    .description(
+      'Joins the mesh as any node would, with the same options, and checks the registry, ports, interfaces, multicast,\n' +
+        'seeds, and for each peer the way there and back, its mesh, version, clock and event loop.',
+    )
+    .option(
+      '--json',
+      'one JSON object: {"ok", "node", "checks": [{"check", "subject"?, "verdict", "text", "remedy"?}]}',
+    )
+    .addOption(timeoutOption('most that is waited for those who do not answer (default: 6s)'))
+    .addHelpText(
+      'after',
+      `
+It ends with 0 where there is no problem, with 1 where there is one.
+
+Examples:
+  $ skein doctor
+  $ skein doctor --open --port 7400
+  $ skein doctor --open --seed 10.0.0.5:7400 --json`,
+    )
+    .action(async (_options: unknown, command: Command) => {
+      const { doctor } = await import('./doctor.ts')
+      process.exitCode = await doctor(optionsOf<DoctorOptions>(command))
+    })
+
+const addWhy = (program: Command): Command =>
+  program
+    .command('why')
+    .summary('say why something does not arrive')
+    .description(
+      'Says who would get what is published or asked under a name, and if nobody would, why; or how a peer is doing.',
+    )
+    .argument(
+      '<subject>',
+      'a topic, the name of a responder, or a peer: its name, its id or the beginning of it',
+    )
+    .option('--json', 'one JSON object: {"ok", "subject", "about", "conclusion", "reaches", "checks"}')
+    .addOption(timeoutOption('most that is waited for those who do not answer (default: 6s)'))
+    .addHelpText(
+      'after',
+      `
+It ends with 0 if it would arrive, with 5 if there is nobody, with 1 if something else is wrong.
+
+Examples:
+  $ skein why sensors.kitchen.temp
+  $ skein why price.get
+  $ skein why billing --json`,
+    )
+    .action(async (subject: string, _options: unknown, command: Command) => {
+      const { why } = await import('./why.ts')
+      process.exitCode = await why(subject, optionsOf<WhyOptions>(command))
+    })
+
 const addDemo = (program: Command): Command =>
   program
     .command('demo')
@@ -235,7 +303,24 @@ const createProgram = (): Command => {
     .version(version(), '--version')
     .addOption(new Option('--mesh <name>', 'the mesh to join (default: "default")').env('SKEIN_MESH'))
     .addOption(new Option('--name <name>', 'how this node is called').env('SKEIN_NAME'))
-    .addOption(new Option('--open', 'listen beyond this host, to anybody (env: SKEIN_OPEN)'))
+    .addOption(new Option('--open', 'reach beyond this host, and be reached by anybody (env: SKEIN_OPEN)'))
+    .addOption(
+      new Option(
+        '--seed <host:port>',
+        'ask there for other nodes, repeatable (env: SKEIN_SEED, with commas)',
+      ).argParser(parseSeeds),
+    )
+    .addOption(new Option('--no-mdns', 'do not look for nodes by multicast (env: SKEIN_MDNS=0)'))
+    .addOption(new Option('--no-registry', 'do not look for nodes of this host (env: SKEIN_REGISTRY=0)'))
+    .addOption(
+      new Option('--interface <name>', 'listen and multicast on this interface only').env('SKEIN_INTERFACE'),
+    )
+    .addOption(new Option('--bind <address>', 'listen on this address').env('SKEIN_BIND'))
+    .addOption(
+      new Option('--advertise <host>', 'the address or name that others are told to dial').env(
+        'SKEIN_ADVERTISE',
+      ),
+    )
     .addOption(
       new Option('--port <port>', 'listen on this port and the two after it')
         .env('SKEIN_PORT')
@@ -254,7 +339,17 @@ const createProgram = (): Command => {
     .showHelpAfterError('(--help says more)')
     .exitOverride()
     .addHelpText('after', `\n${EXIT_HELP}`)
-  for (const add of [addPub, addSub, addRequest, addRespond, addPeers, addDemo, addDemoRole]) {
+  for (const add of [
+    addPub,
+    addSub,
+    addRequest,
+    addRespond,
+    addPeers,
+    addDoctor,
+    addWhy,
+    addDemo,
+    addDemoRole,
+  ]) {
     add(program).copyInheritedSettings(program)
   }
   return program

@@ -1,4 +1,4 @@
-import { createNode, type Logger, type Node } from '../index.ts'
+import { createNode, type Logger, type Node, type NodeOptions } from '../index.ts'
 import { EXIT } from './exit.ts'
 import { exitCodeOf, sentenceOf } from './failure.ts'
 import { Output } from './output.ts'
@@ -10,6 +10,13 @@ export interface Globals {
   name?: string
   open?: boolean
   port?: number
+  seed?: string[]
+  /** Undefined: where the node reaches beyond this host. */
+  mdns?: boolean
+  registry?: boolean
+  interface?: string
+  bind?: string
+  advertise?: string
   format?: Format
   quiet?: boolean
 }
@@ -19,6 +26,8 @@ export interface Command {
   name: string
   /** A one-shot command only dials; what is spoken to must listen. */
   listen: boolean
+  /** Makes the node where that takes more than its options. Default: createNode. */
+  open?: (options: NodeOptions) => Promise<Node>
 }
 
 /** What a command has while it runs. */
@@ -61,15 +70,29 @@ const loggerOf = (note: (text: string) => void): Logger => ({
   error: (_fields, text) => note(text),
 })
 
-const openNode = async (globals: Globals, command: Command, note: (text: string) => void): Promise<Node> => {
-  const node = await createNode({
-    logger: loggerOf(note),
+/** What the options that every command takes mean to a node. */
+export const nodeOptionsOf = (globals: Globals, command: Command): NodeOptions => {
+  const { mesh, open, port, seed, mdns, registry, bind, advertise } = globals
+  return {
     name: globals.name ?? `${command.name}-${process.pid}`,
     listen: command.listen,
-    ...(globals.mesh !== undefined && { mesh: globals.mesh }),
-    ...(globals.open === true && { open: true }),
-    ...(command.listen && globals.port !== undefined && { port: globals.port }),
-  })
+    ...(mesh !== undefined && { mesh }),
+    ...(open === true && { open }),
+    ...(globals.interface !== undefined && { interface: globals.interface }),
+    ...(command.listen && port !== undefined && { port }),
+    ...(command.listen && bind !== undefined && { bind }),
+    ...(command.listen && advertise !== undefined && { advertise }),
+    discovery: {
+      ...(seed !== undefined && { seeds: seed }),
+      ...(mdns !== undefined && { mdns }),
+      ...(registry !== undefined && { registry }),
+    },
+  }
+}
+
+const openNode = async (globals: Globals, command: Command, note: (text: string) => void): Promise<Node> => {
+  const { open = createNode } = command
+  const node = await open({ logger: loggerOf(note), ...nodeOptionsOf(globals, command) })
   node.on('gap', (gap) => note(describeGap(gap)))
   return node
 }

@@ -33,8 +33,11 @@ export interface RegistryNode {
   readonly name: string
   readonly pid: number
   readonly endpoint: string
-  /** Dead: its process is gone, or nobody listens at its endpoint. Elsewhere: on another host, or in another container. */
-  readonly state: 'alive' | 'dead' | 'elsewhere'
+  /**
+   * Dead: its process is gone. Unreachable: a process of that id runs, but nobody listens at the endpoint. Elsewhere: on
+   * another host, or in another container.
+   */
+  readonly state: 'alive' | 'dead' | 'unreachable' | 'elsewhere'
 }
 
 /** The nodes of one mesh in a registry. */
@@ -92,7 +95,7 @@ const flawOf = async (directory: string): Promise<RegistrySurvey['flaw']> => {
     return undefined
   } catch (error) {
     const code = codeOf(error)
-    const kind = code === undefined ? 'exposed' : (FLAWS[String(code)] ?? 'other')
+    const kind = typeof code === 'string' ? (FLAWS[code] ?? 'other') : 'exposed'
     return { kind, text: messageOf(error) }
   }
 }
@@ -148,7 +151,8 @@ const nodeOf = async (
 
 const stateOf = async (entry: Entry, place: Place): Promise<RegistryNode['state']> => {
   if (entry.host !== place.host || entry.netns !== place.netns) return 'elsewhere'
-  return isAlive(entry.pid) && (await isListenedAt(entry.endpoint)) ? 'alive' : 'dead'
+  if (!isAlive(entry.pid)) return 'dead'
+  return (await isListenedAt(entry.endpoint)) ? 'alive' : 'unreachable'
 }
 
 /** Whether somebody takes connections there, or at least nobody refuses them. */

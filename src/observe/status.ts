@@ -16,6 +16,11 @@ export interface SubscriptionStatus {
   readonly dropped: number
 }
 
+/** What a node may be asked for beside its status: a topic, or the name of a responder. */
+export interface StatusQuery {
+  readonly topic?: string
+}
+
 /** What a node answers to `$skein.status`. */
 export interface NodeStatus {
   readonly id: string
@@ -41,4 +46,6 @@ export interface NodeStatus {
   readonly subscriptions: readonly SubscriptionStatus[]
   readonly responders: readonly string[]
   readonly peers: readonly PeerInfo[]
+  /** Ids of peers that are not up and yet want the topic that was asked for: nobody else may know that they do. */
+  readonly wanting?: readonly string[]
 }

@@ -66,6 +66,7 @@ afterEach(async () => {
 /** A node in a process of its own, asked through IPC; it ends with the test. */
 export class Member {
   id = ''
+  name = ''
   readonly ended: Promise<void>
   readonly #process: ChildProcess
   readonly #asks = new Map<number, Waiting>()
@@ -103,8 +104,9 @@ export class Member {
   }
 
   async start(options: MemberOptions = {}): Promise<this> {
-    const started = await this.ask<{ id: string }>('start', options)
+    const started = await this.ask<{ id: string; name: string }>('start', options)
     this.id = started.id
+    this.name = started.name
     return this
   }
 

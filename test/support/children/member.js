@@ -9,6 +9,10 @@ import { Tally } from './tally.js'
 let current
 /** @type {{ type: string, id: string, reason: string, at: number }[]} */
 let events = []
+/** @type {{ code: string, text: string, at: number }[]} */
+let warnings = []
+/** What runs on until it is stopped, by topic. @type {Map<string, () => Promise<number>>} */
+const flows = new Map()
 /** @type {Set<string>} */
 let statesSeen = new Set()
 /** @type {Map<string, Tally>} */
@@ -57,21 +61,24 @@ const spin = (ms) => {
 const commands = {
   async start(options) {
     events = []
+    warnings = []
     tallies = new Map()
     current = await createNode(options)
+    current.on('warning', ({ code, message }) => warnings.push({ code, text: message, at: now() }))
     for (const type of /** @type {const} */ (['peer-up', 'peer-down'])) {
       current.on(type, ({ id, reason = '' }) => events.push({ type, id, reason, at: now() }))
     }
     current.on('gap', (gap) => {
       for (const tally of tallies.values()) tally.gap(gap)
     })
-    return { id: current.id, boot: current.boot, pid: process.pid }
+    return { id: current.id, name: current.name, boot: current.boot, pid: process.pid }
   },
 
   close: () => node().close(),
   drain: () => node().drain(),
   stats: () => node().stats(),
   events: () => events,
+  warnings: () => warnings,
   peers: () => node().peers,
   waitForPeers: async ({ count, timeoutMs }) => {
     await node().waitForPeers(count, { timeoutMs })
@@ -101,6 +108,25 @@ const commands = {
   tally: ({ pattern }) => tallies.get(pattern)?.report(),
 
   publish: ({ topic, value }) => node().publish(topic, value),
+
+  /** Publishes 1, 2, 3 and so on, one at a time, until `stopFlow`. */
+  flow({ topic, everyMs }) {
+    let sent = 0
+    let more = true
+    const flowing = (async () => {
+      while (more) {
+        await node().publish(topic, ++sent)
+        await pause(everyMs)
+      }
+    })()
+    flows.set(topic, async () => {
+      more = false
+      await flowing
+      return sent
+    })
+  },
+  /** How many there were. */
+  stopFlow: ({ topic }) => flows.get(topic)?.(),
 
   /**
    * Messages of `bytes` with their number in front, in a tight loop; with `sliceMs`, a slice at a time; with
