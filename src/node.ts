@@ -187,6 +187,7 @@ export class Node {
     })
     this.#answers = new Answers({ responders: this.#responders, maxRequestBytes: limits.maxRequestBytes })
     this.#roster = new Roster({
+      id,
       clock,
       changes,
       goneMs,

@@ -14,6 +14,8 @@ const SUSPECT_MS = 3000
 const DOWN_MS = 10_000
 
 export interface LivenessOptions {
+  /** Of this node. */
+  readonly id: string
   readonly clock: Clock
   /** Whether a reply, an ack or credit is awaited from this peer. */
   awaits(peer: Peer): boolean
@@ -86,8 +88,10 @@ export class Liveness {
   }
 
   /** That an idle peer's host has vanished shows TCP itself; a ping finds those that were stopped. */
-  get #idleMs(): number {
-    return Math.min(PING_IDLE_MAX_MS, PING_IDLE_MS * Math.max(1, this.#peers.size / PINGED_PEERS))
+  #idleMsOf(peer: Peer): number {
+    const idleMs = Math.min(PING_IDLE_MAX_MS, PING_IDLE_MS * Math.max(1, this.#peers.size / PINGED_PEERS))
+    // One ping tells both ends that the other lives: so one of the two leaves it to the other.
+    return this.#options.id < peer.id ? idleMs : 1.25 * idleMs
   }
 
   #judge(peer: Peer, now: number): void {
@@ -95,7 +99,7 @@ export class Liveness {
     if (peer.pingedAt === 0) {
       // Of one that was not dialled no broken connection tells: a ping that cannot leave does.
       const isWatched = peer.link === undefined || this.#options.awaits(peer)
-      const quietMs = isWatched ? PING_AWAITED_MS : this.#idleMs
+      const quietMs = isWatched ? PING_AWAITED_MS : this.#idleMsOf(peer)
       // Half a tick of tolerance, or a ping due at each second would go out every other one.
       if (now - peer.heardAt < quietMs - TICK_MS / 2) return
       peer.pingedAt = now

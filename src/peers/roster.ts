@@ -24,6 +24,8 @@ const MAX_PEERS = 4096
 const KNOWN_TIMEOUT_MS = 10_000
 
 export interface RosterOptions {
+  /** Of this node. */
+  readonly id: string
   readonly clock: Clock
   readonly changes: Changes
   readonly goneMs: number
@@ -65,6 +67,7 @@ export class Roster {
   constructor(options: RosterOptions) {
     this.#options = options
     this.#liveness = new Liveness({
+      id: options.id,
       clock: options.clock,
       awaits: options.awaits,
       ping: (peer) => this.ping(peer),

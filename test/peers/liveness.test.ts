@@ -13,6 +13,7 @@ class Bench {
   readonly peers = new Map<string, Peer>()
   readonly from = this.clock.now()
   readonly liveness = new Liveness({
+    id: '0'.repeat(32),
     clock: this.clock,
     awaits: (peer) => this.awaited.has(peer),
     ping: (peer) => this.pings.push([peer.name, this.clock.now() - this.from]),
@@ -49,6 +50,16 @@ test('liveness - in a large mesh a node pings no more often than in a small one,
   await at.answering(60_000, ...peers)
   expect(at.pings).toHaveLength(200)
   expect(new Set(at.pings.map(([who]) => who)).size).toBe(200)
+})
+
+test('liveness - of two idle nodes one asks, and by that both know that the other lives', async () => {
+  const at = new Bench()
+  at.liveness.start(at.peers)
+  const [lower, higher] = [at.peer(' '), at.peer('a')]
+  await at.answering(18_000, lower, higher)
+  expect(at.pings.map(([who]) => who)).toEqual(['a'])
+  await at.answering(2000, lower, higher)
+  expect(at.pings.map(([who]) => who)).toEqual(['a', ' '])
 })
 
 test('liveness - doubt asks at once, and once', async () => {
