@@ -50,7 +50,7 @@ export const measureReal = async (nodes: number, processes: number, idleMs: numb
     const idlePercent = (100 * ((await cpuMs(children)) - before)) / (performance.now() - beganAt)
     return { nodes, processes, meshedMs, joinCpuMs, idlePercent }
   } finally {
-    const ended = children.map((child) => (child.exitCode === null ? once(child, 'exit') : undefined))
+    const ended = children.filter(({ exitCode }) => exitCode === null).map((child) => once(child, 'exit'))
     for (const child of children) if (child.connected) child.send('end')
     await Promise.all(ended)
     rmSync(directory, { recursive: true, force: true })

@@ -41,7 +41,7 @@ const assertWell = async (nodes: readonly Node[]): Promise<void> => {
   }
   const names = nodes.map(({ name }) => name).sort()
   await eventually(() => heard.every(({ values }) => values.length === nodes.length))
-  for (const { values } of heard) expect(values.toSorted()).toEqual(names)
+  for (const { values } of heard) expect(values.map(String).toSorted()).toEqual(names)
   await Promise.all(heard.map(({ subscription }) => subscription.unsubscribe()))
   await Promise.all(responders.map((responder) => responder.close()))
 }
