@@ -9,7 +9,7 @@ import { assertClosed, invalid, type ResolvedOptions } from './options.ts'
 import type { Greeter } from './peers/greeter.ts'
 import type { PeerInfo } from './peers/peer.ts'
 import type { Roster } from './peers/roster.ts'
-import { type Address, endpointOf } from './protocol/control-frames.ts'
+import { type Address, endpointOf, MAX_HOSTS } from './protocol/control-frames.ts'
 import { parseEndpoint } from './protocol/endpoint.ts'
 import type { Surroundings } from './surroundings.ts'
 import { addressesOf, isLoopback, isWildcard, reachableHosts } from './transport/hosts.ts'
@@ -37,6 +37,8 @@ export class Presence {
   #sources: Sources | undefined
   #seeds: Seeds | undefined
   #watch: NetworkWatch | undefined
+  /** Where it was reached when there was a network: a cable that is put in again brings these addresses back. */
+  #lastHosts: readonly string[] = []
 
   constructor(options: PresenceOptions) {
     this.#options = options
@@ -141,7 +143,10 @@ export class Presence {
 
   #hosts(): readonly string[] {
     const { options, transport } = this.#options
-    return toldHosts(options, this.#bind, transport.addresses())
+    const hosts = toldHosts(options, this.#bind, transport.addresses())
+    if (hosts.every(isLoopback)) return [...new Set([...this.#lastHosts, ...hosts])].slice(0, MAX_HOSTS)
+    this.#lastHosts = hosts
+    return hosts
   }
 }
 

@@ -315,10 +315,26 @@ const setQuietly = (xpub: XPublisher, noDrop: boolean): void => {
   }
 }
 
+/**
+ * ZeroMQ gives a port back some time after its socket was closed: one that is taken is tried again for so long, or a node
+ * that is closed and started again would not get its own.
+ */
+const TAKEN_MS = 500
+const TAKEN_AGAIN_MS = 20
+
 const bind = async (socket: Router | XPublisher | Pull, host: string, port: number): Promise<number> => {
   const address = `tcp://${host.includes(':') ? `[${host}]` : host}:${port === 0 ? '*' : port}`
+  const until = performance.now() + TAKEN_MS
   try {
-    await socket.bind(address)
+    for (;;) {
+      try {
+        await socket.bind(address)
+        break
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || performance.now() >= until) throw error
+        await new Promise((resolve) => setTimeout(resolve, TAKEN_AGAIN_MS))
+      }
+    }
   } catch (error) {
     throw new SkeinError(
       (error as NodeJS.ErrnoException).code === 'EADDRINUSE' ? 'ADDRESS_IN_USE' : 'OPTION_INVALID',
