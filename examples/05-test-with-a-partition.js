@@ -9,16 +9,17 @@ import { SimulatedNetwork } from 'skein/testing'
  * @param {import('skein').Node} node
  * @param {() => number} now
  */
-const serveTemperature = (node, now) => {
+const serveTemperature = async (node, now) => {
   /** @type {{ c: number, at: number } | undefined} */
   let latest
-  node.subscribe('sensors.kitchen', (/** @type {{ c: number }} */ { c }) => {
+  const { ready } = node.subscribe('sensors.kitchen', (/** @type {{ c: number }} */ { c }) => {
     latest = { c, at: now() }
   })
   node.respond('temperature.get', () => {
     if (latest === undefined) throw Object.assign(new Error('nothing was heard yet'), { code: 'NO_READING' })
     return { c: latest.c, ageMs: Math.round(now() - latest.at) }
   })
+  await ready
 }
 
 void test('a service that is cut off from its sensor goes on answering, and says how old its answer is', async () => {
@@ -26,7 +27,7 @@ void test('a service that is cut off from its sensor goes on answering, and says
   const [sensor, service, display] = await Promise.all(
     ['sensor', 'service', 'display'].map((name) => network.createNode({ name })),
   )
-  serveTemperature(service, () => network.clock.now())
+  await network.run(serveTemperature(service, () => network.clock.now()))
   /** @type {import('skein').Gap[]} */
   const gaps = []
   service.on('gap', (gap) => gaps.push(gap))

@@ -51,8 +51,8 @@ const mdns = async (
 }
 
 /** Where the node is meant for others than this host, unless it is told what to do. */
-export const usesMdns = ({ mdns, open }: ResolvedOptions, bind: string): boolean =>
-  mdns ?? (open && !isLoopback(bind))
+export const usesMdns = ({ mdns, open, interface: wanted }: ResolvedOptions, bind: string): boolean =>
+  mdns ?? (open && (wanted !== undefined || !isLoopback(bind)))
 
 /** Multicast goes where the node listens: to the interface named, or to all that lead outward. */
 export const multicastAddresses = (

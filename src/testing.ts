@@ -1,4 +1,5 @@
 import { Neighbourhood } from './discovery/neighbourhood.ts'
+import { SkeinError } from './errors.ts'
 import { type Node, startNode } from './node.ts'
 import type { NodeOptions } from './options.ts'
 import type { Surroundings } from './surroundings.ts'
@@ -57,7 +58,12 @@ export class SimulatedNetwork extends MemoryNetwork {
 
   /** The host on which this node of the network runs. */
   hostOf(node: Node): MemoryHost {
-    return this.#hosts.get(node)!
+    const host = this.#hosts.get(node)
+    if (host !== undefined) return host
+    throw new SkeinError(
+      'OPTION_INVALID',
+      'host of a node: it was not made by this network, or is closed with it',
+    )
   }
 
   /** Lets so much virtual time pass, in ms. */
@@ -70,7 +76,7 @@ export class SimulatedNetwork extends MemoryNetwork {
    * @throws SkeinError WAIT_TIMEOUT after `limitMs` (60,000) of virtual time, or when nothing is left to happen
    */
   run<T>(promise: Promise<T>, options: { limitMs?: number } = {}): Promise<T> {
-    return this.clock.run(promise, options)
+    return this.clock.run(Promise.resolve(promise), options)
   }
 
   /** Of the seed, too, so that a history shows the same names each time. */

@@ -25,5 +25,16 @@ export const exitCodeOf = (error: unknown): number => {
 export const sentenceOf = (error: unknown): string => {
   if (!isSkeinError(error)) return error instanceof Error ? error.message : String(error)
   const remote = error.remoteCode === undefined ? '' : ` ${error.remoteCode}`
-  return `${error.message} (${error.code}${remote})`
+  return `${spelledForShell(error.message)} (${error.code}${remote})`
 }
+
+const SPELLED: readonly (readonly [RegExp, string])[] = [
+  [/'open: true'/g, "'--open'"],
+  [/option 'discovery\.seeds'/g, "option '--seed'"],
+  [/option '(bind|port|interface|advertise|mesh|name)'/g, "option '--$1'"],
+  [/set 'advertise'/g, "set '--advertise'"],
+]
+
+/** What a program would write as an option is a flag here. */
+const spelledForShell = (text: string): string =>
+  SPELLED.reduce((spelled, [pattern, flag]) => spelled.replace(pattern, flag), text)

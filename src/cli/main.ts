@@ -63,8 +63,7 @@ const optionsOf = <T extends object>(command: Command): T => {
     ...options,
     open: options.open ?? parseFlag('SKEIN_OPEN', SKEIN_OPEN),
     seed: options.seed ?? (SKEIN_SEED ? parseSeeds(SKEIN_SEED) : undefined),
-    // Commander says true where nothing was said.
-    mdns: options.mdns === false ? false : SKEIN_MDNS ? parseFlag('SKEIN_MDNS', SKEIN_MDNS) : undefined,
+    mdns: options.mdns ?? (SKEIN_MDNS ? parseFlag('SKEIN_MDNS', SKEIN_MDNS) : undefined),
     registry: options.registry !== false && parseFlag('SKEIN_REGISTRY', SKEIN_REGISTRY || '1'),
   }
 }
@@ -309,6 +308,9 @@ const createProgram = (): Command => {
         '--seed <host:port>',
         'ask there for other nodes, repeatable (env: SKEIN_SEED, with commas)',
       ).argParser(parseSeeds),
+    )
+    .addOption(
+      new Option('--mdns', 'look for nodes by multicast; with --open it is done anyway (env: SKEIN_MDNS=1)'),
     )
     .addOption(new Option('--no-mdns', 'do not look for nodes by multicast (env: SKEIN_MDNS=0)'))
     .addOption(new Option('--no-registry', 'do not look for nodes of this host (env: SKEIN_REGISTRY=0)'))

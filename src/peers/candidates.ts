@@ -43,7 +43,7 @@ export interface CandidatesOptions {
   resolve(host: string): Promise<string[]>
   tried(sighting: Sighting, endpoint: string, outcome: Outcome): void
   /** None of the addresses told for this node has led to it. */
-  failed(id: string, boot: string, reason: string): void
+  failed(candidate: Candidate, outcome: Outcome): void
   changed(): void
 }
 
@@ -106,8 +106,10 @@ export class Candidates {
   }
 
   /** No connection came about. */
-  unconnected(candidate: Candidate): void {
+  unconnected(candidate: Candidate, reason?: string): void {
     const { endpoint, since } = candidate
+    if (reason !== undefined)
+      return this.end(candidate, { kind: 'refused', reason: `${endpoint}: ${reason}` })
     const waitedMs = this.#options.clock.now() - since
     if (waitedMs < REFUSED_MS)
       this.end(candidate, { kind: 'refused', reason: `connection refused at ${endpoint}` })
@@ -119,7 +121,7 @@ export class Candidates {
     const { id, boot } = candidate
     const isAbsent = outcome.kind === 'refused' || outcome.kind === 'silent'
     if (!isAbsent || id === undefined || boot === undefined || this.isSought(id, boot)) return
-    this.#options.failed(id, boot, outcome.reason)
+    this.#options.failed(candidate, outcome)
   }
 
   /** A source withdraws what it told. */

@@ -86,7 +86,7 @@ export class Greeter {
       },
       open: (candidate) => this.#link(candidate),
       tried: options.tried,
-      failed: (id, boot, reason) => this.#unreached(id, boot, reason),
+      failed: (candidate, outcome) => this.#unreached(candidate, outcome),
       changed: () => options.changes.notify(),
     })
   }
@@ -122,7 +122,7 @@ export class Greeter {
   candidates(): PeerInfo[] {
     const waiting = new Map<string, PeerInfo>()
     for (const { id, boot, endpoint, hints } of this.#candidates) {
-      if (id === undefined || boot === undefined || this.#roster.get(id) !== undefined) continue
+      if (id === undefined || boot === undefined || this.#roster.lists(id)) continue
       const endpoints = [...(waiting.get(id)?.endpoints ?? []), endpoint]
       const foundBy = [
         ...new Set([...(waiting.get(id)?.foundBy ?? []), ...hints.map(({ sighting }) => sighting.source)]),
@@ -151,6 +151,7 @@ export class Greeter {
   /** A source withdraws what it told: whoever was never up is no longer listed, and whoever is up is asked. */
   gone(id: string, boot: string): void {
     this.#candidates.withdraw(id, boot)
+    this.#roster.unlist(id)
     const peer = this.#roster.get(id)
     if (peer?.boot !== boot) return
     if (peer.state === 'seen') this.#roster.forget(peer)
@@ -242,7 +243,7 @@ export class Greeter {
         this.#self(number, candidate.id === undefined ? {} : { token: this.#roster.tokenFor(candidate.id) }),
       frame: (from, type, reader) => this.#linkFrame(from, type, reader),
       broken: (from) => this.#broken(from),
-      refused: (from) => this.#refusedBy(from),
+      refused: (from, reason) => this.#refusedBy(from, reason),
     })
   }
 
@@ -501,19 +502,33 @@ export class Greeter {
     })
   }
 
-  #refusedBy(link: Link): void {
+  #refusedBy(link: Link, reason?: string): void {
     const peer = this.#peerOf(link)
     const candidate = this.#candidates.of(link)
     if (peer !== undefined) this.#roster.down(peer, `connection refused at ${link.endpoint}`)
-    else if (candidate !== undefined) this.#candidates.unconnected(candidate)
+    else if (candidate !== undefined) this.#candidates.unconnected(candidate, reason)
   }
 
   /** No address of this node has led to it. */
-  #unreached(id: string, boot: string, reason: string): void {
-    const known = this.#roster.get(id)
-    if (this.#closed || known === undefined || known.boot !== boot || known.link !== undefined) return
+  #unreached(candidate: Candidate, { kind, reason }: Outcome): void {
+    const { id, boot } = candidate
+    const known = this.#roster.get(id ?? '')
+    if (this.#closed || known?.link !== undefined) return
+    // Somebody may be there who is stopped or walled in, and whoever looks for the reason shall find it.
+    if (known === undefined && kind === 'silent') this.#list(candidate, reason)
+    if (known === undefined || known.boot !== boot) return
     if (known.route !== undefined && known.state !== 'down') this.#oneWay(known, reason)
     else this.redial(known)
+  }
+
+  /** Kept in the list, so that `peers` can say why this one is not up. */
+  #list({ id, boot, endpoint, hints }: Candidate, reason: string): void {
+    if (id === undefined || boot === undefined || id === this.#options.id || this.#closed) return
+    const absent = new Peer(id, boot, hints[0]!.sighting.name)
+    for (const { sighting } of hints) absent.foundBy.add(sighting.source)
+    absent.answered(endpoint)
+    absent.reason = reason
+    this.#roster.list(absent)
   }
 
   #oneWay(peer: Peer, cause: string): void {
@@ -574,15 +589,8 @@ export class Greeter {
     if (peer !== undefined) this.#roster.down(peer, error.message)
     const candidate = this.#candidates.of(link)
     if (candidate === undefined) return
-    const { id, boot, endpoint, hints } = candidate
     this.#candidates.end(candidate, { kind: 'rejected', reason: error.message })
-    // Kept in the list, so that `peers` can say why this one is not up.
-    if (id === undefined || boot === undefined || id === this.#options.id || this.#closed) return
-    const refusing = new Peer(id, boot, hints[0]!.sighting.name)
-    for (const { sighting } of hints) refusing.foundBy.add(sighting.source)
-    refusing.answered(endpoint)
-    refusing.reason = error.message
-    this.#roster.keep(refusing)
+    this.#list(candidate, error.message)
   }
 
   #route(key: string, helloNumber: number): Route {

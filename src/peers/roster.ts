@@ -21,6 +21,7 @@ import { Liveness } from './liveness.ts'
 import { Peer, type PeerInfo } from './peer.ts'
 
 const MAX_PEERS = 4096
+const MAX_REFUSING = 64
 const KNOWN_TIMEOUT_MS = 10_000
 
 export interface RosterOptions {
@@ -61,6 +62,8 @@ export class Roster {
   readonly #peers = new Map<string, Peer>()
   readonly #tokens = new Map<string, Peer>()
   readonly #reserved = new Map<string, string>()
+  /** Those that refuse this node. */
+  readonly #refusing = new Map<string, Peer>()
   readonly #liveness: Liveness
   #closed = false
 
@@ -119,7 +122,9 @@ export class Roster {
   }
 
   infos(): PeerInfo[] {
-    return [...this.#peers.values()].filter((peer) => !peer.visitor).map((peer) => peer.info())
+    const refusing = [...this.#refusing.values()].filter(({ id }) => !this.#peers.has(id))
+    const met = [...this.#peers.values()].filter((peer) => !peer.visitor)
+    return [...met, ...refusing].map((peer) => peer.info())
   }
 
   /** Those that subscribe or respond to this topic, and are not up. */
@@ -243,14 +248,29 @@ export class Roster {
     peer = new Peer(hello.id, hello.boot, hello.name, this.tokenFor(hello.id))
     this.#reserved.delete(hello.id)
     peer.foundBy.add('hello')
+    this.#refusing.delete(hello.id)
     this.#peers.set(hello.id, peer)
     this.#tokens.set(peer.tokenGiven, peer)
     return peer
   }
 
-  /** Keeps somebody in the list who is not up, so that `peers` can say why. */
-  keep(peer: Peer): void {
-    if (!this.#peers.has(peer.id) && !this.isFull) this.#peers.set(peer.id, peer)
+  /** Lists somebody who is no member, so that `peers` can say why; of very many the latest. */
+  list(peer: Peer): void {
+    const { clock, goneMs } = this.#options
+    this.#refusing.delete(peer.id)
+    this.#refusing.set(peer.id, peer)
+    if (this.#refusing.size > MAX_REFUSING) this.#refusing.delete(this.#refusing.keys().next().value!)
+    clock.after(goneMs, () => {
+      if (this.#refusing.get(peer.id) === peer) this.unlist(peer.id)
+    })
+  }
+
+  unlist(id: string): void {
+    if (this.#refusing.delete(id)) this.#options.changes.notify()
+  }
+
+  lists(id: string): boolean {
+    return this.#peers.has(id) || this.#refusing.has(id)
   }
 
   up(peer: Peer): void {

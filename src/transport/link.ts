@@ -47,7 +47,7 @@ export interface LinkOptions {
   /** The connection broke; it may come back. */
   broken(link: Link): void
   /** Nobody answers at the endpoint. */
-  refused(link: Link): void
+  refused(link: Link, reason?: string): void
   fault(error: unknown): void
 }
 
@@ -91,7 +91,7 @@ export class Link {
         this.#cancelAgain?.()
         this.#options.broken(this)
       },
-      refused: () => this.#options.refused(this),
+      refused: (reason) => this.#options.refused(this, reason),
       frames: (frames) => {
         this.#take(frames)
         return undefined

@@ -1,3 +1,4 @@
+import { SkeinError } from '../errors.ts'
 import type { Conditions } from './memory/conditions.ts'
 import { Fabric, type Happening, type NetworkStats } from './memory/fabric.ts'
 import { MemoryHost } from './memory/host.ts'
@@ -48,6 +49,8 @@ export class MemoryNetwork {
 
   constructor(options: MemoryNetworkOptions = {}) {
     const { seed = 1, wallMs, trace, ...conditions } = options
+    checkConditions(conditions)
+    if (!Number.isSafeInteger(seed)) throw invalid('seed', seed, 'a whole number is')
     this.clock = new VirtualClock({ seed, ...(wallMs === undefined ? {} : { wallMs }) })
     // Chance of its own: how often nodes ask the clock for some changes no fault.
     this.#fabric = new Fabric(this.clock, ~seed, conditions, trace)
@@ -76,6 +79,7 @@ export class MemoryNetwork {
    * network.change({ latencyMs: [80, 120], drop: 0.02 }, europe, america)
    */
   change(conditions: Partial<Conditions>, from?: Hosts, to?: Hosts, direction: Direction = {}): void {
+    checkConditions(conditions)
     if (from === undefined) this.#fabric.change(conditions)
     else this.#each(from, to, direction, (a, b) => this.#fabric.changeLink(a, b, conditions))
   }
@@ -116,8 +120,17 @@ export class MemoryNetwork {
 
   #of(hosts?: Hosts): Set<Machine> {
     if (hosts === undefined) return this.#fabric.machines
-    const all = hosts instanceof MemoryHost ? [hosts] : hosts
-    return new Set(all.map((host) => this.#machines.get(host)!))
+    const all: readonly unknown[] = Array.isArray(hosts) ? hosts : [hosts]
+    return new Set(all.map((host) => this.#machineOf(host)))
+  }
+
+  #machineOf(host: unknown): Machine {
+    const machine = this.#machines.get(host as MemoryHost)
+    if (machine !== undefined) return machine
+    throw new SkeinError(
+      'OPTION_INVALID',
+      "what was named is no host of this network: name what 'host()' made, or the 'hostOf' a node",
+    )
   }
 
   #each(
@@ -136,3 +149,27 @@ export class MemoryNetwork {
     }
   }
 }
+
+const PROBABILITIES = ['drop', 'reorder', 'reset'] as const
+
+const checkConditions = (conditions: Partial<Conditions>): void => {
+  for (const name of Object.keys(conditions)) {
+    if (name !== 'latencyMs' && !(PROBABILITIES as readonly string[]).includes(name))
+      throw invalid(name, 'it', `known are seed, wallMs, trace, latencyMs, ${PROBABILITIES.join(', ')}`)
+  }
+  for (const name of PROBABILITIES) {
+    const value = conditions[name]
+    if (value !== undefined && !(value >= 0 && value <= 1))
+      throw invalid(name, value, 'a probability from 0 to 1 is')
+  }
+  const { latencyMs = 0 } = conditions
+  const [least, most] = typeof latencyMs === 'number' ? [latencyMs, latencyMs] : latencyMs
+  if (!(least >= 0 && most >= least))
+    throw invalid('latencyMs', latencyMs, 'milliseconds or a range of them are')
+}
+
+const invalid = (option: string, value: unknown, rule: string): SkeinError =>
+  new SkeinError(
+    'OPTION_INVALID',
+    `option '${option}' of a simulated network: ${String(value)} is not taken; ${rule}`,
+  )

@@ -36,7 +36,11 @@ export interface HostAddress {
 /** A dial that broke and was not taken up again by then never is: ZeroMQ gives up on who sends frames above our limit. */
 export const GIVEN_UP_MS = 500
 
-/** What is said of such a dial. */
+/** What is said of one that never stood. */
+export const WRONG_SOCKET =
+  'what listens there is no control socket of a node: of the three ports of a node that is the first'
+
+/** What is said of one that stood. */
 export const givenUp = (endpoint: string): SkeinError =>
   new SkeinError(
     'VALUE_TOO_LARGE',
@@ -70,7 +74,7 @@ export interface DialEvents {
   /** It broke, and is dialled again; unless the other end is to blame: then a fault says so, and `refused` follows. */
   down?(): void
   /** Nobody listens there, nobody answers, or no socket could be made for it. Called later, never within the dial. */
-  refused?(): void
+  refused?(reason?: string): void
   /** Answers true if more should be read only when this turn of the event loop has ended. */
   frames?(frames: Buffer[]): boolean | undefined
   fault(error: unknown): void

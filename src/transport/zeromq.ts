@@ -13,6 +13,7 @@ import {
   type Ports,
   type Sent,
   type Transport,
+  WRONG_SOCKET,
 } from './transport.ts'
 
 /**
@@ -358,7 +359,11 @@ const watch = (socket: Dealer | Push | Subscriber, endpoint: string, on: DialEve
   if (on.down) socket.events.on('disconnect', guard(on.down))
   watchForGivenUp(socket, endpoint, on, guard)
   // A connection that stood ends with `disconnect`; `close` alone is an attempt that failed.
-  if (on.refused) socket.events.on('close', guard(on.refused))
+  if (on.refused)
+    socket.events.on(
+      'close',
+      guard(() => on.refused?.()),
+    )
 }
 
 /** ZeroMQ says that it dials again, or says nothing and never does. */
@@ -369,9 +374,13 @@ const watchForGivenUp = (
   guard: (run: (() => void) | undefined) => () => void,
 ): void => {
   let timer: NodeJS.Timeout | undefined
+  let stood = false
   const giveUp = guard(() => {
-    on.fault(givenUp(endpoint))
-    on.refused?.()
+    if (stood) on.fault(givenUp(endpoint))
+    on.refused?.(stood ? undefined : WRONG_SOCKET)
+  })
+  socket.events.on('handshake', () => {
+    stood = true
   })
   socket.events.on('disconnect', () => {
     clearTimeout(timer)

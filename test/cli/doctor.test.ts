@@ -335,7 +335,7 @@ describe('doctor', () => {
   test('options that cannot be are wrong usage: 2', async () => {
     const seed = await runSkein(['doctor', '--seed', '10.0.0.5:7400'])
     expect(seed).toMatchObject({ exitCode: 2, stdout: '' })
-    expect(seed.stderr).toContain("'open: true'")
+    expect(seed.stderr).toContain("'--open'")
     expect((await runSkein(['doctor', '--interface', 'nope0'])).exitCode).toBe(2)
   })
 

@@ -1,6 +1,6 @@
 import { SkeinError } from '../../errors.ts'
 import type { Task } from '../schedule.ts'
-import { type DialEvents, GIVEN_UP_MS, givenUp } from '../transport.ts'
+import { type DialEvents, GIVEN_UP_MS, givenUp, WRONG_SOCKET } from '../transport.ts'
 import type { Fabric } from './fabric.ts'
 import type { Listening, Machine } from './machine.ts'
 import { type Line, type LineEnd, Pipe, type Road } from './pipe.ts'
@@ -54,6 +54,7 @@ export class Dialer implements LineEnd, Task {
   #found: Found | undefined
   #listening: Listening | undefined
   #retryMs = RETRY_MS
+  #stood = false
   #startedAt = 0
   #isClosed = false
 
@@ -108,8 +109,8 @@ export class Dialer implements LineEnd, Task {
         )
         return this.#tell('refused')
       case 'given up':
-        this.#on.fault(givenUp(this.#target))
-        return this.#tell('refused')
+        if (this.#stood) this.#on.fault(givenUp(this.#target))
+        return this.#tell('refused', this.#stood ? undefined : WRONG_SOCKET)
       case 'refused':
         this.#home.fabric.happened(
           'refused',
@@ -237,10 +238,11 @@ export class Dialer implements LineEnd, Task {
     clock.at(clock.now() + delayMs, this)
   }
 
-  #tell(what: 'up' | 'down' | 'refused'): void {
+  #tell(what: 'up' | 'down' | 'refused', reason?: string): void {
     const on = this.#on
+    this.#stood ||= what === 'up'
     try {
-      if (!this.#isClosed) on[what]?.()
+      if (!this.#isClosed) on[what]?.(reason)
     } catch (error) {
       on.fault(error)
     }
