@@ -39,6 +39,8 @@ interface Job {
   readonly deadlineAt: number
   readonly answer: (answer: Answer) => void
   cancelled: boolean
+  /** Its handler was told that the deadline has passed: timers may be early by a little. */
+  expired: boolean
 }
 
 interface Service {
@@ -125,7 +127,7 @@ export class Responders {
     }
     const now = this.#options.clock.now()
     const message = new Message(name, origin, 0, 0, record)
-    const job: Job = { message, deadlineAt: now + timeoutMs, answer, cancelled: false }
+    const job: Job = { message, deadlineAt: now + timeoutMs, answer, cancelled: false, expired: false }
     if (service.running < service.concurrency) {
       this.#load++
       this.#run(service, job)
@@ -195,7 +197,7 @@ export class Responders {
     this.#load--
     if (job.cancelled) return
     // What fails because its time is over must not look like a failure of its own, however close the race.
-    const late = !answer.ok && this.#options.clock.now() >= job.deadlineAt
+    const late = !answer.ok && (job.expired || this.#options.clock.now() >= job.deadlineAt)
     job.answer(late ? expired(job) : answer)
   }
 
@@ -211,7 +213,10 @@ export class Responders {
   /** A handler looked at its signal: only now a timer for the deadline is worth its cost. */
   #watch(job: Job): void {
     const left = job.deadlineAt - this.#options.clock.now()
-    this.#options.clock.after(Math.max(0, left), () => job.message.abort(expired(job).error))
+    this.#options.clock.after(Math.max(0, left), () => {
+      job.expired = true
+      job.message.abort(expired(job).error)
+    })
   }
 }
 

@@ -118,10 +118,12 @@ export class Candidates {
 
   end(candidate: Candidate, outcome: Outcome): void {
     this.#drop(candidate, outcome, true)
-    const { id, boot } = candidate
+    // Where only an address was told at first, somebody may have said meanwhile that it is his.
+    const told = candidate.hints.map(({ sighting }) => sighting).find((each) => each.id !== undefined)
+    const { id, boot } = candidate.id === undefined ? (told ?? candidate) : candidate
     const isAbsent = outcome.kind === 'refused' || outcome.kind === 'silent'
     if (!isAbsent || id === undefined || boot === undefined || this.isSought(id, boot)) return
-    this.#options.failed(candidate, outcome)
+    this.#options.failed({ ...candidate, id, boot }, outcome)
   }
 
   /** A source withdraws what it told. */

@@ -310,10 +310,7 @@ export class Greeter {
     if (hello.id === id) {
       if (hello.boot !== this.#options.boot) this.#refuseClash(key, hello)
       // Ourselves, by an address of ours that a source told: the other end of it shall know.
-      else
-        this.#answer(key, hello.number, FRAME.welcome, (writer) =>
-          writeHello(writer, this.#self(hello.number)),
-        )
+      else this.#introduce(key, hello)
       return
     }
     const before = this.#routes.get(key)
@@ -321,6 +318,8 @@ export class Greeter {
       throw new SkeinError('MALFORMED', 'a connection says hello for a second node; each node has its own')
     }
     const known = this.#roster.get(hello.id)
+    if (before === undefined && known !== undefined && isLost(known, hello))
+      return this.#introduce(key, hello)
     if (known === undefined || !known.isUp || !isDoubtful(known, hello)) {
       this.#accept(key, hello)
       return
@@ -332,6 +331,11 @@ export class Greeter {
         else this.#accept(key, hello)
       })
       .catch(this.#options.fault)
+  }
+
+  /** Says who is here, and nothing more: whoever wants to stay says hello again, and by then knows to whom. */
+  #introduce(key: string, { number }: Hello): void {
+    this.#answer(key, number, FRAME.welcome, (writer) => writeHello(writer, this.#self(number)))
   }
 
   #accept(key: string, hello: Hello): void {
@@ -606,6 +610,10 @@ const clash = (hello: Hello): SkeinError =>
     'NODE_ID_IN_USE',
     `node id ${hello.id} is held by a living node, and '${hello.name}' (boot ${hello.boot.slice(0, 8)}) claims it too; give each instance its own id`,
   )
+
+/** A connected peer that has come by another of our addresses, and does not know that it is here again. */
+const isLost = (known: Peer, hello: Hello): boolean =>
+  hello.token === '' && known.boot === hello.boot && known.isUp
 
 /** Another boot of a living peer, or somebody who lacks the token that the peer itself has given us. */
 const isDoubtful = (known: Peer, hello: Hello): boolean =>

@@ -86,18 +86,23 @@ export class ZeromqTransport implements Transport {
     }
     this.#router = router
     this.#xpub = xpub
-    void this.#read(router, on.fault, ([id, ...frames]) => {
-      const route = id!.toString('latin1')
-      if (frames.length === 1) on.control(route, frames[0]!)
-      else if (frames.length > 1 && frames[0]!.length === 0) on.plain(route, frames.slice(1))
-      else
-        on.fault(new SkeinError('MALFORMED', `a message of ${frames.length} frames came on the control road`))
+    // Some knock already: first of all this node has to know its ports, which it tells them.
+    setImmediate(() => {
+      void this.#read(router, on.fault, ([id, ...frames]) => {
+        const route = id!.toString('latin1')
+        if (frames.length === 1) on.control(route, frames[0]!)
+        else if (frames.length > 1 && frames[0]!.length === 0) on.plain(route, frames.slice(1))
+        else
+          on.fault(
+            new SkeinError('MALFORMED', `a message of ${frames.length} frames came on the control road`),
+          )
+      })
+      void this.#read(xpub, on.fault, ([frame]) => {
+        const mark = frame?.[0]
+        if (frame !== undefined && (mark === 0 || mark === 1)) on.subscription(frame.subarray(1), mark === 1)
+      })
+      void this.#read(pull, on.fault, on.delivery)
     })
-    void this.#read(xpub, on.fault, ([frame]) => {
-      const mark = frame?.[0]
-      if (frame !== undefined && (mark === 0 || mark === 1)) on.subscription(frame.subarray(1), mark === 1)
-    })
-    void this.#read(pull, on.fault, on.delivery)
     return { host: at.host, control: ports[0]!, feed: ports[1]!, delivery: ports[2]! }
   }
 

@@ -4,10 +4,14 @@ import { once } from 'node:events'
 import { createServer as createHttp } from 'node:http'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
-import { Context, Router } from 'zeromq'
-import type { Node, NodeOptions } from '../../src/index.ts'
+import { Context, Dealer, Router } from 'zeromq'
+import type { Node, NodeOptions, Peer } from '../../src/index.ts'
+import { FRAME, readHello, writeHello } from '../../src/protocol/control-frames.ts'
+import { loneFrame, readControlBatch } from '../../src/transport/link.ts'
 import { closeLater, collect, eventually, meshName, start, warningsOf } from '../support/mesh.ts'
 import { threeFreePorts } from '../support/ports.ts'
+import { pause } from '../support/processes.ts'
+import { TcpProxy } from '../support/proxy.ts'
 
 const HOST = '127.0.0.1'
 
@@ -136,6 +140,87 @@ test('seeds - one that restarts under another boot is found again, and those tha
     await assertWell([seed, ...others])
     await seed.close()
     await eventually(() => others.every((node) => namesOf(node).length === 1))
+  }
+})
+
+test('seeds - two that lead to one node by ways of different speed are one peer, and no clash of ids', async () => {
+  const mesh = meshName()
+  const port = await freePort()
+  const there = await startKnowing([], { mesh, name: 'there', port })
+  const slow = closeLater(await TcpProxy.listen({ targetPort: port }))
+  slow.pause()
+  const seeds = [seedOf(port), seedOf(slow.port)]
+  for (const listen of [true, false]) {
+    // What is said through the slow one arrives when the two are connected by the other.
+    const starting = startKnowing(seeds, { mesh, name: 'here', listen, settleMs: 5000 })
+    const isServed = (): boolean => there.stats().peers === 1
+    if (listen) await eventually(isServed)
+    await eventually(() => slow.connections === 1)
+    await pause(100)
+    slow.resume()
+    const here = await starting
+    await eventually(() => slow.connections === 0)
+    expect(here.peers).toMatchObject([{ name: 'there', state: 'up', foundBy: ['seed'] }])
+    expect([...warningsOf(there), ...warningsOf(here)]).toEqual([])
+    if (listen) await assertWell([there, here])
+    slow.pause()
+    await here.close()
+  }
+})
+
+test('seeds - one that is silent, and dials by itself, is one-way with its address', async () => {
+  const mesh = meshName()
+  const port = await threeFreePorts([HOST, '127.0.0.2'])
+  // Where it says that it is reached, connections are taken and nothing else happens.
+  const wall = closeLater(await TcpProxy.listen({ host: '127.0.0.2', port, targetPort: port }))
+  wall.pause()
+  const openPort = await freePort()
+  const open = await startKnowing([`127.0.0.2:${port}`], { mesh, name: 'open', port: openPort })
+  const walled = await startKnowing([seedOf(openPort)], {
+    mesh,
+    name: 'walled',
+    port,
+    advertise: '127.0.0.2',
+  })
+  const told = (): Peer | undefined => open.peers.find(({ name }) => name === 'walled')
+  await eventually(() => told()?.state === 'one-way')
+  expect(told()?.reason).toContain(`tcp://127.0.0.2:${port}`)
+  await eventually(() => walled.peers[0]?.state === 'up' && walled.peers[0].reason?.includes('127.0.0.2'))
+  await open.respond('ask', (query) => query).ready
+  expect(await walled.request('ask', 'served', { waitMs: 5000 })).toBe('served')
+  wall.resume()
+  await assertMeshed([open, walled])
+  await eventually(() => [...open.peers, ...walled.peers].every(({ reason }) => reason === undefined))
+})
+
+test('seeds - whoever knocks before a node is ready is told where it listens', async () => {
+  const mesh = meshName()
+  const hello = loneFrame(1, FRAME.hello, (writer) =>
+    writeHello(writer, {
+      ...{ mesh, id: 'aa'.repeat(16), boot: 'bb'.repeat(16), name: 'early', number: 1, address: null },
+      ...{ token: '', taken: 0, known: 0, unreachable: '' },
+      interest: { revision: 0, patterns: [], responders: [] },
+    }),
+  )
+  for (let round = 0; round < 20; round++) {
+    const port = await freePort()
+    const socket = new Dealer({ linger: 0, reconnectInterval: 1 })
+    closeLater({ close: async () => socket.close() })
+    socket.connect(`tcp://${HOST}:${port}`)
+    await socket.send(hello)
+    const node = await startKnowing([], { mesh, port })
+    const [answer] = await socket.receive()
+    const addresses: unknown[] = []
+    readControlBatch(
+      answer!,
+      () => true,
+      (type, reader) => {
+        if (type === FRAME.welcome) addresses.push(readHello(reader.bytes(reader.left)).address?.control)
+      },
+    )
+    expect(addresses).toEqual([port])
+    socket.close()
+    await node.close()
   }
 })
 
