@@ -90,7 +90,11 @@ export class Presence {
   /** Those that are known, and the seeds that have led to nobody yet. */
   peers(): PeerInfo[] {
     const { roster, greeter } = this.#options
-    const lost = (this.#seeds?.states() ?? []).filter(({ state }) => state !== 'up' && state !== 'self')
+    // A seed is asked again now and then only; meanwhile the peer there may have been reached in another way.
+    const lost = (this.#seeds?.states() ?? []).filter(
+      ({ state, endpoints }) =>
+        state !== 'up' && state !== 'self' && !endpoints.some((endpoint) => roster.at(endpoint)),
+    )
     return [
       ...roster.infos(),
       ...greeter.candidates(),

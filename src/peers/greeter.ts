@@ -358,7 +358,7 @@ export class Greeter {
       if (this.#routes.get(key)?.route === route) this.#routes.delete(key)
       if (peer.route !== route) return
       peer.route = undefined
-      if (peer.link === undefined && !this.#closed) this.#roster.down(peer, 'its connection is gone')
+      this.#left(peer)
     }
     if (peer.link === undefined) {
       peer.address = hello.address
@@ -373,6 +373,17 @@ export class Greeter {
     if (peer.visitor) {
       if (!peer.isUp) this.#roster.up(peer)
     } else if (peer.link === undefined && !this.#candidates.isSought(hello.id, hello.boot)) this.#dial(peer)
+  }
+
+  /**
+   * The connection by which a peer came is gone. Of several that it tried at once this may be one that it did not take:
+   * it gets the time to speak on the other, or to be reached.
+   */
+  #left(peer: Peer): void {
+    this.#options.clock.after(BACK_MS, () => {
+      if (this.#closed || peer.link !== undefined || peer.route !== undefined || peer.state === 'down') return
+      if (this.#roster.get(peer.id) === peer) this.#roster.down(peer, 'its connection is gone')
+    })
   }
 
   /**

@@ -266,6 +266,40 @@ scenario(
 )
 
 scenario(
+  'networks - nodes that reach each other by four ways at once do not lose each other over those not taken',
+  async ({ onTestFinished }) => {
+    const lab = await Lab.open(onTestFinished)
+    const host = await lab.host()
+    const advertise = ['127.0.0.1', '127.0.0.2', '127.0.0.3', '127.0.0.4']
+    const members = [host.member(), host.member(), host.member()]
+    for (let round = 0; round < 15; round++) {
+      const port = PORT + 3 * round
+      const seeds = advertise.map((address) => `${address}:${port}`)
+      const startAll = members.map((member, at) =>
+        member.start({
+          ...{ name: `n${at}`, mesh: `lab${round}`, open: true, bind: '0.0.0.0', advertise },
+          ...(at === 0 ? { port } : {}),
+          discovery: { registry: false, mdns: false, seeds },
+        }),
+      )
+      await Promise.all(startAll)
+      await meshed(members)
+      for (const member of members) {
+        const told = await member.ask<PresenceEvent[]>('events')
+        expect(told.map(({ type, reason }) => (reason ? `${type}: ${reason}` : type))).toEqual([
+          'peer-up',
+          'peer-up',
+        ])
+        const warnings = await member.ask<{ code: string }[]>('warnings')
+        expect(warnings.filter(({ code }) => code !== 'SEED_UNREACHABLE')).toEqual([])
+      }
+      await Promise.all(members.map((member) => member.ask('close')))
+    }
+  },
+  60_000,
+)
+
+scenario(
   'networks - a host that gets another address is one of the mesh again, without a restart',
   async ({ onTestFinished }) => {
     const lab = await Lab.open(onTestFinished)
