@@ -1,7 +1,7 @@
 import type { Clock } from './clock.ts'
 
-/** Deadlines that end within the same span share one timer. */
-const SPAN_MS = 8
+/** What is overdue is looked for no more often than this: deadlines end up to so much late, and never early. */
+const LEAST_MS = 8
 
 /** What a deadline needs of the thing that ends by it. */
 export interface Ending {
@@ -9,39 +9,44 @@ export interface Ending {
 }
 
 /**
- * Very many deadlines, most of which are never reached: a timer of its own for each would cost more than the request
- * that it guards. They are kept by spans of 8 ms, so that they end up to so much late and never early.
+ * Very many deadlines, most of which are never reached: keeping each in a timer or a list of its own would cost more
+ * than the request that it guards (and what has lived in an old list is promoted by the collector). One timer waits
+ * for the earliest that was pending when it was set; then all that are pending are looked at.
  */
 export class Deadlines<T extends Ending> {
   readonly #clock: Clock
+  readonly #pending: () => Iterable<T>
   readonly #expired: (item: T) => void
-  readonly #spans = new Map<number, Set<T>>()
+  #nextAt = Number.POSITIVE_INFINITY
+  #cancel: (() => void) | undefined
 
-  constructor(clock: Clock, expired: (item: T) => void) {
+  constructor(clock: Clock, pending: () => Iterable<T>, expired: (item: T) => void) {
     this.#clock = clock
+    this.#pending = pending
     this.#expired = expired
   }
 
-  add(item: T): void {
-    const span = spanOf(item)
-    let items = this.#spans.get(span)
-    if (items === undefined) {
-      items = new Set()
-      this.#spans.set(span, items)
-      this.#clock.after(Math.max(0, span * SPAN_MS - this.#clock.now()), () => this.#end(span))
+  /** Something that ends then is pending from now on. */
+  add(deadlineAt: number): void {
+    if (deadlineAt < this.#nextAt) this.#wakeAt(deadlineAt)
+  }
+
+  #wakeAt(at: number): void {
+    this.#cancel?.()
+    this.#nextAt = at
+    this.#cancel = this.#clock.after(Math.max(0, Math.ceil(at - this.#clock.now())), () => this.#look())
+  }
+
+  #look(): void {
+    const now = this.#clock.now()
+    this.#nextAt = Number.POSITIVE_INFINITY
+    const overdue: T[] = []
+    let next = Number.POSITIVE_INFINITY
+    for (const item of this.#pending()) {
+      if (item.deadlineAt <= now) overdue.push(item)
+      else next = Math.min(next, item.deadlineAt)
     }
-    items.add(item)
-  }
-
-  delete(item: T): void {
-    this.#spans.get(spanOf(item))?.delete(item)
-  }
-
-  #end(span: number): void {
-    const items = this.#spans.get(span)
-    this.#spans.delete(span)
-    for (const item of items ?? []) this.#expired(item)
+    if (next < Number.POSITIVE_INFINITY) this.#wakeAt(Math.max(next, now + LEAST_MS))
+    for (const item of overdue) this.#expired(item)
   }
 }
-
-const spanOf = (item: Ending): number => Math.ceil(item.deadlineAt / SPAN_MS)
