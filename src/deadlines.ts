@@ -15,12 +15,12 @@ export interface Ending {
  */
 export class Deadlines<T extends Ending> {
   readonly #clock: Clock
-  readonly #pending: () => Iterable<T>
+  readonly #pending: Iterable<T>
   readonly #expired: (item: T) => void
   #nextAt = Number.POSITIVE_INFINITY
   #cancel: (() => void) | undefined
 
-  constructor(clock: Clock, pending: () => Iterable<T>, expired: (item: T) => void) {
+  constructor(clock: Clock, pending: Iterable<T>, expired: (item: T) => void) {
     this.#clock = clock
     this.#pending = pending
     this.#expired = expired
@@ -42,7 +42,7 @@ export class Deadlines<T extends Ending> {
     this.#nextAt = Number.POSITIVE_INFINITY
     const overdue: T[] = []
     let next = Number.POSITIVE_INFINITY
-    for (const item of this.#pending()) {
+    for (const item of this.#pending) {
       if (item.deadlineAt <= now) overdue.push(item)
       else next = Math.min(next, item.deadlineAt)
     }

@@ -10,6 +10,7 @@ import { decodeReceived, encodePayload, receivedLocally } from '../protocol/payl
 import { type Headers, type Payload, readRecord, writeRecord } from '../protocol/record.ts'
 import { validateTopic } from '../protocol/topics.ts'
 import type { Origin } from './message.ts'
+import { NumberedItems } from './numbered.ts'
 import type { Answer, Responders } from './responders.ts'
 
 /** How a reply frame says that the request ended. The wire's numbers: never change one. */
@@ -93,20 +94,18 @@ export interface RequestsOptions {
  */
 export class Requests {
   readonly #options: RequestsOptions
-  readonly #asks = new Map<number, Ask>()
+  readonly #asks = new NumberedItems<Ask>()
   readonly #deadlines: Deadlines<Ask>
   readonly #outstanding = new Map<Target, number>()
   readonly #loads = new Map<Target, number>()
   #targets = new Map<string, Target[]>()
-  #number = 0
   #turn = 0
   #late = 0
   #closed = false
 
   constructor(options: RequestsOptions) {
     this.#options = options
-    const pending = (): Iterable<Ask> => this.#asks.values()
-    this.#deadlines = new Deadlines(options.clock, pending, (ask) => this.#expire(ask))
+    this.#deadlines = new Deadlines(options.clock, this.#asks, (ask) => this.#expire(ask))
   }
 
   get pending(): number {
@@ -243,7 +242,7 @@ export class Requests {
 
   /** The connection to this peer was reset: it says which requests it never got, and which replies are lost. */
   resumed(peer: Peer): void {
-    const numbers = [...this.#asks.values()].filter((ask) => ask.target === peer).map((ask) => ask.number)
+    const numbers = [...this.#asks].filter((ask) => ask.target === peer).map((ask) => ask.number)
     if (numbers.length === 0 || peer.link === undefined) return
     // Behind what waits in the lane, or requests that are still to leave would be taken for lost.
     const writer = peer.link.lane.begin(FRAME.pending, false)
@@ -259,7 +258,7 @@ export class Requests {
   down(peer: Peer): void {
     this.changed()
     this.#loads.delete(peer)
-    for (const ask of [...this.#asks.values()]) {
+    for (const ask of [...this.#asks]) {
       if (ask.target !== peer) continue
       this.#close(ask)
       ask.reject(
@@ -278,7 +277,7 @@ export class Requests {
 
   close(): void {
     this.#closed = true
-    for (const ask of [...this.#asks.values()]) {
+    for (const ask of [...this.#asks]) {
       this.#close(ask)
       ask.reject(
         new SkeinError(
@@ -367,8 +366,6 @@ export class Requests {
 
   #send(ask: Ask, target: Target): void {
     ask.target = target
-    this.#number = (this.#number + 1) >>> 0
-    ask.number = this.#number
     if (target === SELF) {
       this.#askSelf(ask)
       return
@@ -379,7 +376,7 @@ export class Requests {
       this.#again(ask, new SkeinError('OUTBOX_FULL', text))
       return
     }
-    this.#asks.set(ask.number, ask)
+    this.#asks.add(ask)
     const outstanding = (this.#outstanding.get(target) ?? 0) + 1
     this.#outstanding.set(target, outstanding)
     const writer = lane.begin(FRAME.request, false)
@@ -393,9 +390,9 @@ export class Requests {
 
   #askSelf(ask: Ask): void {
     const { responders, self, clock } = this.#options
-    this.#asks.set(ask.number, ask)
+    this.#asks.add(ask)
     const answered = (answer: Answer): void => {
-      if (!this.#asks.has(ask.number)) return
+      if (!this.#asks.has(ask)) return
       this.#close(ask)
       if (answer.ok) this.#succeed(ask, () => decodeReceived(receivedLocally(answer.payload)))
       else if (answer.error.code === 'REMOTE_ERROR')
@@ -404,7 +401,7 @@ export class Requests {
     }
     // Not within the caller's turn: a handler never runs inside request().
     queueMicrotask(() => {
-      if (!this.#asks.has(ask.number)) return
+      if (!this.#asks.has(ask)) return
       const left = Math.max(1, ask.deadlineAt - clock.now())
       ask.cancel = responders.ask(ask.name, self, receivedLocally(ask.payload), left, answered)
     })
@@ -482,7 +479,7 @@ export class Requests {
 
   /** Nobody waits for the reply any more: the responder is told, so that it can stop. */
   #withdraw(ask: Ask): void {
-    if (!this.#asks.has(ask.number)) return
+    if (!this.#asks.has(ask)) return
     this.#close(ask)
     if (ask.target === SELF) ask.cancel?.()
     else this.#cancel(ask.target as Peer, ask.number)
@@ -515,7 +512,7 @@ export class Requests {
   }
 
   #close(ask: Ask): void {
-    this.#asks.delete(ask.number)
+    this.#asks.delete(ask)
     const outstanding = this.#outstanding.get(ask.target)
     if (outstanding !== undefined) this.#outstanding.set(ask.target, outstanding - 1)
   }
