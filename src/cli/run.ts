@@ -46,12 +46,17 @@ const say = (text: string): void => void process.stderr.write(`skein: ${printabl
 const SIGNALS = { SIGINT: EXIT.interrupted, SIGTERM: EXIT.terminated } as const
 type Signal = keyof typeof SIGNALS
 
+/** `timeout` of GNU signals the process and then its group: what follows so soon nobody has typed. */
+const SAME_SIGNAL_MS = 100
+
 /** The first signal asks the command to finish, the second one leaves at once. */
 const listenToSignals = (note: (text: string) => void, stop: (exitCode: number) => void): (() => void) => {
-  let asked = false
+  let askedAt: number | undefined
   const onSignal = (signal: Signal): void => {
-    if (asked) process.exit(SIGNALS[signal])
-    asked = true
+    const now = performance.now()
+    if (askedAt !== undefined && now - askedAt < SAME_SIGNAL_MS) return
+    if (askedAt !== undefined) process.exit(SIGNALS[signal])
+    askedAt = now
     note('finishing what is under way; press Ctrl-C again to leave at once')
     stop(SIGNALS[signal])
   }

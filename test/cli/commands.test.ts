@@ -297,9 +297,22 @@ describe('cli request and respond', () => {
     const pid = Number(/pid (\d+)/.exec(responder.stderr)?.[1])
     responder.kill('SIGINT')
     await responder.prints('press Ctrl-C again')
-    responder.kill('SIGINT')
-    expect((await responder.ended).exitCode).toBe(130)
+    await vi.waitFor(() => {
+      responder.kill('SIGINT')
+      expect(responder.process.exitCode).toBe(130)
+    })
     await vi.waitFor(() => expect(isAlive(pid)).toBe(false))
+  })
+
+  test('respond - a signal that comes twice at once, as from GNU timeout, is one: what is under way is answered', async () => {
+    const responder = await startRespond(['slow', '--exec', 'echo began >&2; sleep 0.5; echo done'])
+    const request = start(['request', 'slow'])
+    await responder.prints('began')
+    // Of two that are alike the system may deliver one only.
+    responder.kill('SIGTERM')
+    responder.kill('SIGINT')
+    expect(await request.ended).toMatchObject({ exitCode: 0, stdout: '"done"\n' })
+    expect([130, 143]).toContain((await responder.ended).exitCode)
   })
 
   test('respond - --exec runs as many at a time as it is told to', async () => {
