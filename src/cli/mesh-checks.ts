@@ -12,7 +12,7 @@ import {
 } from './peer-checks.ts'
 import { explainRefusal, refusalOf } from './refusal.ts'
 import { isUp } from './visit.ts'
-import { count, list, milliseconds } from './wording.ts'
+import { count, list, milliseconds, quoted } from './wording.ts'
 
 /** What can be said of the mesh. */
 export const meshChecks = (findings: Findings): Check[] => [
@@ -83,9 +83,6 @@ export const wrongMesh = (mesh: string, others: ReadonlyMap<string, string>): re
     `if that one was meant, give both the same mesh: --mesh ${quoted(first)}, SKEIN_MESH or createNode({ mesh }). Nodes of other meshes are never seen`,
   ]
 }
-
-const quoted = (text: string): string =>
-  /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
 
 const companyChecks = (findings: Findings): Check[] => {
   const { survey, peers, waitedMs } = findings

@@ -4,6 +4,7 @@ import { CliError, EXIT } from './exit.ts'
 import { sentenceOf } from './failure.ts'
 import { type PayloadOptions, readPayloads, sourceOf } from './input.ts'
 import { type Globals, run, type Session, unlessStopped } from './run.ts'
+import { askWhy } from './wording.ts'
 
 export interface PubOptions extends Globals, PayloadOptions {
   header?: Record<string, string>
@@ -24,7 +25,7 @@ const waitForSomebody = async ({ node, stop }: Session, topic: string, timeoutMs
     throw new CliError(
       EXIT.nobody,
       `nobody in mesh "${node.mesh}" subscribes to "${topic}" ${tried}, so nothing was published: ` +
-        `start a subscriber ("skein sub ${topic}"), or wait longer for one with --timeout 30s`,
+        `start a subscriber ("skein sub ${topic}"), or wait longer for one with --timeout 30s; ${askWhy(topic, node.mesh)}`,
     )
   }
 }

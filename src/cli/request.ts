@@ -4,6 +4,7 @@ import { sentenceOf } from './failure.ts'
 import { type PayloadOptions, readPayload, sourceOf } from './input.ts'
 import { renderReply, renderValue } from './render.ts'
 import { type Globals, run, type Session } from './run.ts'
+import { askWhy } from './wording.ts'
 
 export interface RequestOptions extends Globals, PayloadOptions {
   header?: Record<string, string>
@@ -15,10 +16,11 @@ export interface RequestOptions extends Globals, PayloadOptions {
 }
 
 /** A peer by its name, its id or the beginning of its id. */
-export const findPeer = (peers: readonly Peer[], wanted: string): Peer => {
-  const exact = peers.filter(({ id, name }) => id === wanted || name === wanted)
+export const findPeer = ({ peers, mesh }: Pick<Node, 'peers' | 'mesh'>, wanted: string): Peer => {
+  const known = peers.filter(({ id }) => id !== '')
+  const exact = known.filter(({ id, name }) => id === wanted || name === wanted)
   const matches =
-    exact.length > 0 ? exact : peers.filter(({ id }) => wanted.length >= 4 && id.startsWith(wanted))
+    exact.length > 0 ? exact : known.filter(({ id }) => wanted.length >= 4 && id.startsWith(wanted))
   if (matches.length === 1) return matches[0]!
   if (matches.length > 1) {
     throw new CliError(
@@ -26,7 +28,10 @@ export const findPeer = (peers: readonly Peer[], wanted: string): Peer => {
       `${matches.length} peers are called "${wanted}": name one by its id (${matches[0]!.id}, …)`,
     )
   }
-  throw new CliError(EXIT.nobody, `no peer is called "${wanted}": "skein peers" lists those that are there`)
+  throw new CliError(
+    EXIT.nobody,
+    `no peer is called "${wanted}": "skein peers" lists those that are there, ${askWhy(wanted, mesh)}`,
+  )
 }
 
 const explainNobody = (error: unknown, name: string, node: Node): unknown =>
@@ -34,7 +39,7 @@ const explainNobody = (error: unknown, name: string, node: Node): unknown =>
     ? new CliError(
         EXIT.nobody,
         `nobody in mesh "${node.mesh}" responds to "${name}": start a responder ("skein respond ${name} --echo"), ` +
-          'or wait for one with --wait 30s',
+          `or wait for one with --wait 30s; ${askWhy(name, node.mesh)}`,
       )
     : error
 
@@ -45,7 +50,7 @@ const askOne = async (session: Session, name: string, value: unknown, options: R
       signal: stop,
       ...(options.timeoutMs !== undefined && { timeoutMs: options.timeoutMs }),
       ...(options.waitMs !== undefined && { waitMs: options.waitMs }),
-      ...(options.to !== undefined && { to: findPeer(node.peers, options.to).id }),
+      ...(options.to !== undefined && { to: findPeer(node, options.to).id }),
       ...(options.header !== undefined && { headers: options.header }),
     })
     await output.write(renderValue(answer, format))
@@ -79,7 +84,10 @@ const askMany = async (session: Session, name: string, value: unknown, options: 
   }
   if (answers > 0) return errors > 0 ? EXIT.partial : EXIT.ok
   if (errors > 0) return EXIT.remote
-  throw new CliError(EXIT.nobody, `nobody in mesh "${node.mesh}" answered "${name}": is a responder running?`)
+  throw new CliError(
+    EXIT.nobody,
+    `nobody in mesh "${node.mesh}" answered "${name}": is a responder running? ${askWhy(name, node.mesh)}`,
+  )
 }
 
 /** `skein request`: asks one responder, or with `--many` all of them, and prints what they answer. */

@@ -1,3 +1,5 @@
+import { DEFAULTS } from '../index.ts'
+
 /** `no node`, `1 node`, `2 nodes`. */
 export const count = (number: number, noun: string): string =>
   `${number === 0 ? 'no' : number} ${noun}${number === 1 || number === 0 ? '' : 's'}`
@@ -16,3 +18,11 @@ export const milliseconds = (ms: number): string => {
   if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`
   return ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`
 }
+
+/** As a shell takes it for one word. */
+export const quoted = (text: string): string =>
+  /^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
+
+/** Where to go on where nobody was found. */
+export const askWhy = (subject: string, mesh: string): string =>
+  `skein why ${quoted(subject)}${mesh === DEFAULTS.mesh ? '' : ` --mesh ${quoted(mesh)}`} says why`

@@ -92,6 +92,7 @@ describe('cli pub and sub', () => {
     const pub = await run(['pub', 'nobody.here', '1'])
     expect(pub).toMatchObject({ exitCode: 5, stdout: '' })
     expect(pub.stderr).toContain('skein sub nobody.here')
+    expect(pub.stderr).toContain(`skein why nobody.here --mesh ${mesh}`)
     expect(pub.durationMs).toBeLessThan(2000)
   })
 
@@ -195,6 +196,7 @@ describe('cli request and respond', () => {
     const request = await run(['request', 'nobody', '1'])
     expect(request).toMatchObject({ exitCode: 5, stdout: '' })
     expect(request.stderr).toContain('skein respond nobody')
+    expect(request.stderr).toContain(`skein why nobody --mesh ${mesh}`)
     expect(request.durationMs).toBeLessThan(2000)
   })
 
@@ -250,6 +252,7 @@ describe('cli request and respond', () => {
     const nobody = await run(['request', 'who', '--to', 'r3'])
     expect(nobody.exitCode).toBe(5)
     expect(nobody.stderr).toContain('no peer is called "r3"')
+    expect(nobody.stderr).toContain(`skein why r3 --mesh ${mesh}`)
   })
 
   test('request - --many prints every answer, and 7 says that some failed', async () => {
@@ -266,7 +269,9 @@ describe('cli request and respond', () => {
   })
 
   test('request - --many with nobody there is 5, and with errors only 6', async () => {
-    expect((await run(['request', 'count', '--many'])).exitCode).toBe(5)
+    const nobody = await run(['request', 'count', '--many'])
+    expect(nobody.exitCode).toBe(5)
+    expect(nobody.stderr).toContain(`skein why count --mesh ${mesh}`)
     await startRespond(['count', '--exec', 'exit 1'])
     expect((await run(['request', 'count', '--many'])).exitCode).toBe(6)
   })
