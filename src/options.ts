@@ -142,6 +142,9 @@ const KNOWN = new Set([
   ...['goneMs', 'closeTimeoutMs', 'roomTimeoutMs', 'logger', 'limits', 'secret', 'dataDir'],
 ])
 
+/** Two more are used after it. */
+const LAST_PORT = 65_533
+
 const SOURCES = new Set(['registry', 'mdns', 'seeds', 'gossip'])
 
 /** Checks every option and fills in the defaults. @throws SkeinError OPTION_INVALID, NOT_SUPPORTED */
@@ -165,13 +168,17 @@ export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
   const bind = options.bind === undefined ? undefined : hostText('bind', options.bind)
   if (!open && bind !== undefined) assertClosed('bind', bind)
   const seeds = seedsOf(discovery.seeds ?? [])
-  // It would reach them and never be reached: each of them would report it as one-way.
-  if (!open && listen) for (const { seed, host } of seeds) assertClosed('discovery.seeds', host, seed)
+  // They could never reach it, and would report it as one-way; nor does anything show that they are who they should be.
+  if (!open) for (const { seed, host } of seeds) assertClosed('discovery.seeds', host, seed)
   const id = options.id ?? newId()
   if (!isId(id)) throw invalid('id', `'${String(id)}' is not an id`, 'it has 32 lower-case hex digits')
   const port = options.port ?? DEFAULTS.port
-  if (!Number.isInteger(port) || port < 0 || port > 65_533)
-    throw invalid('port', `${port} is not a port`, '0, or 1 to 65533: three in a row are used')
+  if (!Number.isInteger(port) || port < 0 || port > LAST_PORT)
+    throw invalid(
+      'port',
+      `${shown(port)} is not a port`,
+      'a number is: 0 for any, or 1 to 65533, because three in a row are used, from this one on',
+    )
   return {
     name: text('name', options.name ?? `${hostname()}-${process.pid}`),
     id,
@@ -202,7 +209,7 @@ const limitsOf = (limits: Partial<Limits>): Limits => {
     if (!(key in resolved))
       throw invalid(`limits.${key}`, 'is not a limit', `known are ${Object.keys(resolved).join(', ')}`)
     if (!Number.isSafeInteger(value) || value <= 0)
-      throw invalid(`limits.${key}`, `${String(value)} is not a limit`, 'a positive whole number is')
+      throw invalid(`limits.${key}`, `${shown(value)} is not a limit`, 'a positive whole number is')
     resolved[key as keyof Limits] = value
   }
   if (resolved.feedValueBytes > DEFAULTS.limits.feedValueBytes) {
@@ -249,7 +256,7 @@ const advertiseOf = (value: unknown): string[] => {
 }
 
 const seedsOf = (value: unknown): { seed: string; host: string }[] => {
-  if (!Array.isArray(value)) throw invalid('discovery.seeds', `${String(value)} is no list`, 'an array is')
+  if (!Array.isArray(value)) throw invalid('discovery.seeds', `${shown(value)} is no list`, 'an array is')
   return value.map((each) => {
     const written = text('discovery.seeds', each)
     const seed = written.includes('://') ? written : `tcp://${written}`
@@ -266,13 +273,13 @@ const seedsOf = (value: unknown): { seed: string; host: string }[] => {
 /** Checks a time to wait, in ms. */
 export const duration = (option: string, value: unknown): number => {
   if (typeof value === 'number' && value >= 0 && value <= 2_147_483_647) return value
-  throw invalid(option, `${String(value)} is not a time`, 'milliseconds from 0 to 2147483647 are')
+  throw invalid(option, `${shown(value)} is not a time`, 'a number of milliseconds from 0 to 2147483647 is')
 }
 
 /** Checks a number of things. */
 export const count = (option: string, value: unknown, least = 1): number => {
   if (Number.isSafeInteger(value) && (value as number) >= least) return value as number
-  throw invalid(option, `${String(value)} is not a count`, `whole numbers from ${least} on are`)
+  throw invalid(option, `${shown(value)} is not a count`, `whole numbers from ${least} on are`)
 }
 
 const text = (option: string, value: unknown): string => {
@@ -293,8 +300,11 @@ const text = (option: string, value: unknown): string => {
 /** Checks a choice. */
 export const boolean = (option: string, value: unknown): boolean => {
   if (typeof value === 'boolean') return value
-  throw invalid(option, `${String(value)} is not a choice`, 'true or false are')
+  throw invalid(option, `${shown(value)} is not a choice`, 'true or false are')
 }
+
+/** As it would be written in a program: a text that looks like a number is told from one. */
+const shown = (value: unknown): string => (typeof value === 'string' ? `'${value}' (a text)` : String(value))
 
 export const invalid = (option: string, what: string, rule: string): SkeinError =>
   new SkeinError('OPTION_INVALID', `option '${option}': ${what}; ${rule}`)

@@ -18,18 +18,18 @@ export const parseDurationMs = (text: string): number => {
   return ms
 }
 
-const parseInteger = (text: string, least: number, most: number, what: string): number => {
+const parseInteger = (text: string, least: number, most: number, what: string, why = ''): number => {
   const number = /^\d+$/.test(text) ? Number(text) : Number.NaN
   if (!(number >= least && number <= most)) {
-    throw new InvalidArgumentError(`${what} is a whole number from ${least} to ${most}.`)
+    throw new InvalidArgumentError(`${what} is a whole number from ${least} to ${most}${why}.`)
   }
   return number
 }
 
 export const parseCount = (text: string): number => parseInteger(text, 1, Number.MAX_SAFE_INTEGER, 'a count')
 
-// A node takes the port and the two after it.
-export const parsePort = (text: string): number => parseInteger(text, 0, 65_533, 'a port')
+export const parsePort = (text: string): number =>
+  parseInteger(text, 0, 65_533, 'a port', ', because a node takes it and the two after it')
 
 /** `100/s`, `100`, `30/m`: the milliseconds between two messages. */
 export const parseRateToIntervalMs = (text: string): number => {

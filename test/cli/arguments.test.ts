@@ -63,7 +63,7 @@ describe('cli arguments', () => {
 
   test('ports - one that leaves no room for the two after it is refused', () => {
     expect(parsePort('7400')).toBe(7400)
-    expect(() => parsePort('65534')).toThrow('65533')
+    expect(() => parsePort('65534')).toThrow('from 0 to 65533, because a node takes it and the two after it')
   })
 
   test.each([
