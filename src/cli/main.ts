@@ -55,6 +55,8 @@ const fileOption = (): Option => new Option('--file <path>', 'take the payload f
 
 const rawOption = (description: string): Option => new Option('--raw', description)
 
+const LISTENING = ['port', 'bind', 'advertise'] as const
+
 /** The options of a command and the global ones, with the environment behind them. */
 const optionsOf = <T extends object>(command: Command): T => {
   const options = command.optsWithGlobals<T & Globals>()
@@ -65,6 +67,10 @@ const optionsOf = <T extends object>(command: Command): T => {
     seed: options.seed ?? (SKEIN_SEED ? parseSeeds(SKEIN_SEED) : undefined),
     mdns: options.mdns ?? (SKEIN_MDNS ? parseFlag('SKEIN_MDNS', SKEIN_MDNS) : undefined),
     registry: options.registry !== false && parseFlag('SKEIN_REGISTRY', SKEIN_REGISTRY || '1'),
+    // The environment is that of all commands: only what was typed was meant for this one.
+    listening: LISTENING.filter((name) => command.getOptionValueSourceWithGlobals(name) === 'cli').map(
+      (name) => `--${name}`,
+    ),
   }
 }
 

@@ -19,6 +19,8 @@ export interface Globals {
   advertise?: string
   format?: Format
   quiet?: boolean
+  /** Options that were typed and matter only to a command that listens. */
+  listening?: readonly string[]
 }
 
 export interface Command {
@@ -84,9 +86,10 @@ export const nodeOptionsOf = (globals: Globals, command: Command): NodeOptions =
     ...(mesh !== undefined && { mesh }),
     ...(open === true && { open }),
     ...(globals.interface !== undefined && { interface: globals.interface }),
-    ...(command.listen && port !== undefined && { port }),
-    ...(command.listen && bind !== undefined && { bind }),
-    ...(command.listen && advertise !== undefined && { advertise }),
+    // Of no use to a node that only dials, and checked nevertheless: what is wrong for one command is so for all.
+    ...(port !== undefined && { port }),
+    ...(bind !== undefined && { bind }),
+    ...(advertise !== undefined && { advertise }),
     discovery: {
       ...(seed !== undefined && { seeds: seed }),
       ...(mdns !== undefined && { mdns }),
@@ -96,9 +99,11 @@ export const nodeOptionsOf = (globals: Globals, command: Command): NodeOptions =
 }
 
 const openNode = async (globals: Globals, command: Command, note: (text: string) => void): Promise<Node> => {
-  const { open = createNode } = command
+  const { open = createNode, listen, name } = command
   const node = await open({ logger: loggerOf(note), ...nodeOptionsOf(globals, command) })
   node.on('gap', (gap) => note(describeGap(gap)))
+  if (!listen)
+    for (const flag of globals.listening ?? []) note(`${flag} has no effect: skein ${name} only dials`)
   return node
 }
 

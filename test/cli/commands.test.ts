@@ -391,6 +391,27 @@ describe('cli usage', () => {
     expect(ended).toMatchObject({ exitCode: 2, stdout: '' })
   })
 
+  test.each(['pub x 1', 'request x 1', 'peers', 'why x', 'sub x'])(
+    'usage - %s: what reaches beyond this host needs --open, whether the command listens or only dials (G8)',
+    async (command) => {
+      for (const option of ['--seed 10.0.0.5:7400', '--bind 10.0.0.5']) {
+        const ended = await runSkein([...command.split(' '), ...option.split(' ')])
+        expect(ended).toMatchObject({ exitCode: 2, stdout: '' })
+        expect(ended.stderr).toMatch(/10\.0\.0\.5.* is beyond this host; .*'--open'/)
+      }
+      const ended = await runSkein([...command.split(' '), '--advertise', '0.0.0.0'])
+      expect(ended).toMatchObject({ exitCode: 2, stdout: '' })
+      expect(ended.stderr).toContain("'0.0.0.0' cannot be dialled")
+    },
+  )
+
+  test('usage - a command that only dials says that what it was told of listening has no effect', async () => {
+    const typed = await run(['peers', '--port', '7400'], { env: { SKEIN_BIND: '127.0.0.1' } })
+    expect(typed.exitCode).toBe(0)
+    expect(typed.stderr).toContain('--port has no effect: skein peers only dials')
+    expect(typed.stderr).not.toContain('--bind')
+  })
+
   test('usage - SKEIN_OPEN with a word that is neither yes nor no is refused', async () => {
     const ended = await runSkein(['peers'], { env: { SKEIN_OPEN: 'maybe' } })
     expect(ended.exitCode).toBe(2)
