@@ -208,7 +208,7 @@ const addPeers = (program: Command): Command =>
     .summary('list the other nodes of the mesh')
     .description('Lists the other nodes of the mesh, how each was found and whether it is up.')
     .option('--watch', 'go on, and print who comes, goes or changes')
-    .option('-v, --verbose', 'also why a peer is not up')
+    .option('-v, --verbose', 'also the boot of each, and why it is not up')
     .addOption(
       new Option('--wait <n>', 'wait until so many are up; code 4 if they do not come').argParser(parseCount),
     )
@@ -216,6 +216,10 @@ const addPeers = (program: Command): Command =>
     .addHelpText(
       'after',
       `
+Records (--format json, the default when piped), one a line:
+  {"kind", "id", "name", "boot", "state", "foundBy", "endpoints", "reason"?, "code"?}
+  Of kind "node"; of kind "seed" is a --seed that has led to no node yet, with its address as name and no id.
+
 Examples:
   $ skein peers -v
   $ skein peers --watch

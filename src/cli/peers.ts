@@ -3,6 +3,7 @@ import { CliError, EXIT } from './exit.ts'
 import { type PeerChange, renderPeerChange, renderPeers } from './render.ts'
 import { type Globals, run, type Session, unlessStopped } from './run.ts'
 import { until } from './until.ts'
+import { isUp } from './visit.ts'
 
 export interface PeersOptions extends Globals {
   watch?: boolean
@@ -11,17 +12,20 @@ export interface PeersOptions extends Globals {
   timeoutMs?: number
 }
 
+/** A seed that has led to nobody has no id, only an address. */
+const keyOf = ({ id, name }: Peer): string => (id === '' ? name : id)
+
 /** What differs between two looks at the roster. */
 export const changesBetween = (before: readonly Peer[], after: readonly Peer[]): PeerChange[] => {
-  const known = new Map(before.map((peer) => [peer.id, peer]))
-  const still = new Set(after.map(({ id }) => id))
+  const known = new Map(before.map((peer) => [keyOf(peer), peer]))
+  const still = new Set(after.map(keyOf))
   const changed = after.flatMap((peer): PeerChange[] => {
-    const old = known.get(peer.id)
+    const old = known.get(keyOf(peer))
     if (old === undefined) return [{ change: 'new', peer }]
     const same = old.state === peer.state && old.boot === peer.boot && old.reason === peer.reason
     return same ? [] : [{ change: 'changed', peer }]
   })
-  const gone = before.filter(({ id }) => !still.has(id))
+  const gone = before.filter((peer) => !still.has(keyOf(peer)))
   return [...changed, ...gone.map((peer): PeerChange => ({ change: 'gone', peer }))]
 }
 
@@ -55,14 +59,14 @@ const DEFAULT_WAIT_MS = 10_000
 export const peers = (options: PeersOptions): Promise<number> =>
   run(options, { name: 'peers', listen: false }, async (session) => {
     const { node, output, format, stop, note } = session
-    const { wait, timeoutMs = DEFAULT_WAIT_MS } = options
+    const { wait, verbose = false, timeoutMs = DEFAULT_WAIT_MS } = options
     if (wait !== undefined) {
       try {
         await unlessStopped(stop, node.waitForPeers(wait, { timeoutMs }))
       } catch (error) {
         if (!isSkeinError(error, 'WAIT_TIMEOUT')) throw error
-        await output.write(renderPeers(node.peers, format, true))
-        const up = node.peers.filter(({ state }) => state === 'up').length
+        await output.write(renderPeers(node.peers, format, { boot: verbose, why: true }))
+        const up = node.peers.filter(isUp).length
         throw new CliError(
           EXIT.noPeers,
           `waited ${timeoutMs} ms for ${wait === 1 ? '1 peer' : `${wait} peers`} in mesh "${node.mesh}", ${up} came: are they in the same mesh ` +
@@ -74,7 +78,7 @@ export const peers = (options: PeersOptions): Promise<number> =>
       await watch(session, options)
       return EXIT.ok
     }
-    await output.write(renderPeers(node.peers, format, options.verbose === true))
-    if (node.peers.length === 0) note(`no other node is in mesh "${node.mesh}" on this host`)
+    await output.write(renderPeers(node.peers, format, { boot: verbose, why: verbose }))
+    if (node.peers.every(({ id }) => id === '')) note(`no other node was found in mesh "${node.mesh}"`)
     return EXIT.ok
   })

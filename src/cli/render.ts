@@ -111,19 +111,33 @@ const columns = (rows: readonly string[][]): string[] => {
   )
 }
 
-/** `verbose` adds the boot and, for a peer that is not up, why. */
-export const renderPeers = (peers: readonly Peer[], format: Format, verbose: boolean): string => {
-  if (format === 'json') return peers.map((peer) => `${JSON.stringify(peer)}\n`).join('')
-  if (format === 'raw') return peers.map((peer) => `${peer.id}\n`).join('')
+/** A seed that has led to no node yet stands among the peers: it has an address, and nobody's id. */
+const isSeed = ({ id }: Peer): boolean => id === ''
+
+const idText = (peer: Peer): string => (isSeed(peer) ? '(a seed: no node yet)' : peer.id)
+
+const peerRecord = (peer: Peer): object => ({ kind: isSeed(peer) ? 'seed' : 'node', ...peer })
+
+/** What is told of each: its boot, and why it is not up. */
+export interface PeerColumns {
+  readonly boot: boolean
+  readonly why: boolean
+}
+
+export const renderPeers = (peers: readonly Peer[], format: Format, { boot, why }: PeerColumns): string => {
+  if (format === 'json') return peers.map((peer) => `${JSON.stringify(peerRecord(peer))}\n`).join('')
+  if (format === 'raw') return peers.flatMap((peer) => (isSeed(peer) ? [] : `${peer.id}\n`)).join('')
   if (peers.length === 0) return ''
-  const header = ['NAME', 'ID', 'STATE', 'FOUND BY', 'ENDPOINTS', ...(verbose ? ['BOOT', 'WHY'] : [])]
+  const extra = [...(boot ? ['BOOT'] : []), ...(why ? ['WHY'] : [])]
+  const header = ['NAME', 'ID', 'STATE', 'FOUND BY', 'ENDPOINTS', ...extra]
   const rows = peers.map((peer) => [
     printable(peer.name),
-    peer.id,
+    idText(peer),
     peer.state,
     peer.foundBy.join(','),
     printable(peer.endpoints.join(',')),
-    ...(verbose ? [peer.boot, printable(peer.reason ?? '')] : []),
+    ...(boot ? [peer.boot] : []),
+    ...(why ? [printable(peer.reason ?? '')] : []),
   ])
   return columns([header, ...rows])
     .map((line) => `${line}\n`)
@@ -136,9 +150,9 @@ export interface PeerChange {
 }
 
 export const renderPeerChange = ({ change, peer }: PeerChange, format: Format, verbose: boolean): string => {
-  if (format === 'json') return `${JSON.stringify({ change, peer })}\n`
-  if (format === 'raw') return `${peer.id}\n`
+  if (format === 'json') return `${JSON.stringify({ change, peer: peerRecord(peer) })}\n`
+  if (format === 'raw') return isSeed(peer) ? '' : `${peer.id}\n`
   const state = change === 'gone' ? 'gone' : peer.state
   const why = verbose && peer.reason !== undefined ? `  (${peer.reason})` : ''
-  return `${state.padEnd(8)} ${printable(`${peer.name}  ${peer.id}${why}`)}\n`
+  return `${state.padEnd(8)} ${printable(`${peer.name}  ${idText(peer)}${why}`)}\n`
 }

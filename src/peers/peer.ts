@@ -6,6 +6,7 @@ export type PeerState = 'seen' | 'up' | 'suspect' | 'down' | 'one-way'
 
 /** A peer as users see it: a plain object that survives JSON. */
 export interface PeerInfo {
+  /** Empty for a seed that has led to no node yet: `name` is then its address, and `boot` is empty, too. */
   readonly id: string
   readonly name: string
   readonly boot: string

@@ -352,6 +352,10 @@ describe('cli peers', () => {
     const waited = await run(['peers', '--wait', '1', '--timeout', '300ms'])
     expect(waited.exitCode).toBe(4)
     expect(waited.stderr).toContain('waited 300 ms for 1 peer')
+    const seeded = ['peers', '--format', 'text', '--seed', '127.0.0.1:1']
+    const why = await run([...seeded, '--wait', '1', '--timeout', '1s'])
+    expect(why.lines[0]).toMatch(/^NAME +ID +STATE +FOUND BY +ENDPOINTS +WHY$/)
+    expect(why.lines[1]).toMatch(/^tcp:\/\/127\.0\.0\.1:1 +\(a seed: no node yet\) +seen +seed .*refused/)
   })
 
   test('peers - other meshes are never seen', async () => {

@@ -1,10 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { changesBetween } from '../../src/cli/peers.ts'
 import {
   describeGap,
   jsonOf,
   printable,
   renderMessage,
+  renderPeerChange,
   renderPeers,
   renderReply,
   renderValue,
@@ -119,7 +121,7 @@ describe('cli render', () => {
       { ...peer, name: 'orders', state: 'up' as const },
       { ...peer, name: 'x', state: 'one-way' as const, reason: 'it cannot be dialled' },
     ]
-    const lines = renderPeers(roster, 'text', true).trimEnd().split('\n')
+    const lines = renderPeers(roster, 'text', { boot: true, why: true }).trimEnd().split('\n')
     expect(
       lines.map((line) =>
         line.indexOf(line.includes('STATE') ? 'STATE' : line.includes('one-way') ? 'one-way' : 'up '),
@@ -127,10 +129,39 @@ describe('cli render', () => {
     ).toEqual([42, 42, 42])
     expect(lines[2]).toContain('it cannot be dialled')
     expect(
-      renderPeers(roster, 'json', false)
+      renderPeers(roster, 'json', { boot: false, why: false })
         .trimEnd()
         .split('\n')
         .map((line) => JSON.parse(line).name),
     ).toEqual(['orders', 'x'])
+  })
+
+  test('peers - a seed that has led to nobody is told as such, and has no id to print', () => {
+    const seed = {
+      ...{ id: '', name: 'tcp://10.0.0.5:7400', boot: '', state: 'seen' as const, foundBy: ['seed'] },
+      endpoints: ['tcp://10.0.0.5:7400'],
+    }
+    const plain = { boot: false, why: false }
+    expect(renderPeers([seed], 'text', plain)).toMatch(
+      /tcp:\/\/10\.0\.0\.5:7400 +\(a seed: no node yet\) +seen/,
+    )
+    expect(JSON.parse(renderPeers([seed], 'json', plain))).toMatchObject({ kind: 'seed', id: '' })
+    expect(JSON.parse(renderPeers([{ ...seed, id: 'a' }], 'json', plain))).toMatchObject({ kind: 'node' })
+    expect(renderPeers([seed], 'raw', plain)).toBe('')
+    const change = { change: 'new', peer: seed } as const
+    expect(renderPeerChange(change, 'text', false)).toContain('(a seed: no node yet)')
+    expect(JSON.parse(renderPeerChange(change, 'json', false))).toMatchObject({ peer: { kind: 'seed' } })
+    expect(renderPeerChange(change, 'raw', false)).toBe('')
+  })
+
+  test('peers - of two seeds that have led to nobody each is told apart', () => {
+    const seed = { id: '', boot: '', state: 'seen' as const, foundBy: ['seed'], endpoints: [] }
+    const [one, two] = [
+      { ...seed, name: 'tcp://a:1' },
+      { ...seed, name: 'tcp://b:1' },
+    ]
+    expect(changesBetween([], [one, two]).map(({ change }) => change)).toEqual(['new', 'new'])
+    expect(changesBetween([one, two], [one, two])).toEqual([])
+    expect(changesBetween([one, two], [two])).toEqual([{ change: 'gone', peer: one }])
   })
 })
