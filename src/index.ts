@@ -11,6 +11,7 @@ export type {
   SeedSurvey,
 } from './diagnosis.ts'
 export { surveyHost } from './diagnosis.ts'
+export type { ReasonCode } from './discovery/discovery.ts'
 export type { Stranger } from './discovery/mdns.ts'
 export type { MulticastProbe } from './discovery/multicast-probe.ts'
 export type { RegistryFlaw, RegistryMesh, RegistryNode, RegistrySurvey } from './discovery/registry-survey.ts'

@@ -99,8 +99,9 @@ export class Presence {
       ...roster.infos(),
       ...greeter.candidates(),
       ...lost.map(
-        ({ seed, endpoints, reason }): PeerInfo => ({
+        ({ seed, endpoints, reason, code }): PeerInfo => ({
           ...{ id: '', name: seed, boot: '', state: 'seen', foundBy: ['seed'], endpoints, reason },
+          ...(code === undefined ? {} : { code }),
         }),
       ),
     ]

@@ -1,4 +1,4 @@
-import type { Peer } from '../index.ts'
+import type { Peer, ReasonCode } from '../index.ts'
 
 /** Why an address has not led to a node of the mesh. */
 export type Refusal =
@@ -6,18 +6,35 @@ export type Refusal =
   | { readonly kind: 'version' | 'identity' | 'full' | 'rejected' }
   | { readonly kind: 'unresolvable' | 'refused' | 'silent' }
 
-/** What the reason of a peer that is not up comes down to: its sentence holds what the other side has said. */
-export const refusalOf = ({ reason = '' }: Pick<Peer, 'reason'>): Refusal => {
+const KINDS: Readonly<Partial<Record<ReasonCode, Exclude<Refusal['kind'], 'mesh'>>>> = {
+  VERSION_MISMATCH: 'version',
+  NODE_ID_IN_USE: 'identity',
+  BUSY: 'full',
+  CONNECTION_REFUSED: 'refused',
+  NO_ANSWER: 'silent',
+  NAME_UNRESOLVED: 'unresolvable',
+}
+
+/** What the reason of a peer that is not up comes down to. */
+export const refusalOf = ({ code, reason = '' }: Pick<Peer, 'code' | 'reason'>): Refusal => {
+  const known = code === undefined || code === 'REJECTED' ? codeIn(reason) : code
+  if (known === 'MESH_MISMATCH') return { kind: 'mesh', mesh: meshIn(reason) }
+  return { kind: KINDS[known] ?? 'rejected' }
+}
+
+/** Which mesh the other one is in only its sentence says. */
+const meshIn = (reason: string): string | undefined => /this node is in mesh '([^']*)'/.exec(reason)?.[1]
+
+/** Of those that come without a code: what the other side has said. */
+const codeIn = (reason: string): ReasonCode => {
   if (/refuses this node/.test(reason)) {
-    const [, mesh] = /this node is in mesh '([^']*)'/.exec(reason) ?? []
-    if (mesh !== undefined || /names mesh/.test(reason)) return { kind: 'mesh', mesh }
-    if (/version \d+ of the wire/.test(reason)) return { kind: 'version' }
-    if (/node id .* is held/.test(reason)) return { kind: 'identity' }
-    return { kind: /as many peers as it can/.test(reason) ? 'full' : 'rejected' }
+    if (/this node is in mesh|names mesh/.test(reason)) return 'MESH_MISMATCH'
+    if (/version \d+ of the wire/.test(reason)) return 'VERSION_MISMATCH'
+    if (/node id .* is held/.test(reason)) return 'NODE_ID_IN_USE'
+    return /as many peers as it can/.test(reason) ? 'BUSY' : 'REJECTED'
   }
-  if (/is no node of this mesh/.test(reason)) return { kind: 'mesh', mesh: undefined }
-  if (/connection refused/.test(reason)) return { kind: 'refused' }
-  return { kind: /no address|ENOTFOUND|EAI_AGAIN|getaddrinfo/.test(reason) ? 'unresolvable' : 'silent' }
+  if (/is no node of this mesh/.test(reason)) return 'MESH_MISMATCH'
+  return /connection refused/.test(reason) ? 'CONNECTION_REFUSED' : 'NO_ANSWER'
 }
 
 /** In words, with the remedy. */

@@ -1,4 +1,4 @@
-import type { SkeinError } from '../errors.ts'
+import type { ErrorCode, SkeinError } from '../errors.ts'
 
 export { isEndpoint, parseEndpoint } from '../protocol/endpoint.ts'
 
@@ -37,11 +37,16 @@ export interface Findings {
   warning(error: SkeinError): void
 }
 
+/** Why an address has led to no member of the mesh, for programs; an ErrorCode is what the node there has answered. */
+export type ReasonCode = 'CONNECTION_REFUSED' | 'NO_ANSWER' | 'NAME_UNRESOLVED' | 'REJECTED' | ErrorCode
+
 /** What became of one endpoint of a sighting. */
 export interface Outcome {
   /** Refused: nobody listens there. Silent: no answer in time. Rejected: a node that will not have us. */
   readonly kind: 'up' | 'self' | 'refused' | 'silent' | 'rejected'
   readonly reason: string
+  /** Of one that rejects: what it has answered. */
+  readonly code?: ErrorCode
   /** Who answers there, if somebody does. */
   readonly peer?: string
 }

@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts'
 import { messageOf, SkeinError } from '../errors.ts'
 import { endpointOf } from '../protocol/control-frames.ts'
 import { isEndpoint, parseEndpoint } from '../protocol/endpoint.ts'
-import type { Announcement, Findings, Outcome, Sighting, Source } from './discovery.ts'
+import type { Announcement, Findings, Outcome, ReasonCode, Sighting, Source } from './discovery.ts'
 
 const AGAIN_MS = 500
 const AGAIN_MAX_MS = 30_000
@@ -19,6 +19,12 @@ const MAX_ADDRESSES = 8
 const MAX_CAUSES = 8
 const MAX_REASON = 512
 
+const CODES: Readonly<Partial<Record<SeedState['state'], ReasonCode>>> = {
+  refused: 'CONNECTION_REFUSED',
+  silent: 'NO_ANSWER',
+  unresolvable: 'NAME_UNRESOLVED',
+}
+
 /** One seed as it stands, for people. */
 export interface SeedState {
   /** As it was written. */
@@ -27,6 +33,8 @@ export interface SeedState {
   readonly endpoints: readonly string[]
   readonly state: 'resolving' | 'trying' | 'unresolvable' | Outcome['kind']
   readonly reason: string
+  /** The same for programs, where there is a reason. */
+  readonly code?: ReasonCode
   /** Who answers there. */
   readonly peer?: string
 }
@@ -108,6 +116,7 @@ class Seed {
   #isAwaited = false
   #state: SeedState['state'] = 'resolving'
   #reason = ''
+  #code: ReasonCode | undefined
   #peer: string | undefined
   #said = new Set<string>()
   #lastSaid = ''
@@ -165,6 +174,7 @@ class Seed {
       endpoints: this.#endpoints,
       state: this.#state,
       reason: this.#reason,
+      ...(this.#code === undefined ? {} : { code: this.#code }),
       ...(this.#peer === undefined ? {} : { peer: this.#peer }),
     }
   }
@@ -245,6 +255,7 @@ class Seed {
     const isKnown = this.#state === kind
     this.#state = kind
     this.#reason = kind === 'self' ? reason : ''
+    this.#code = undefined
     this.#peer = peer
     this.#failures = 0
     // What was wrong before is worth a word again, but not when nothing else was wrong in between.
@@ -268,6 +279,7 @@ class Seed {
     const kind = this.#flaw !== '' || worst === undefined ? 'unresolvable' : worst.kind
     const told = [...this.#outcomes].map(([at, { reason }]) => `${at}: ${reason.slice(0, MAX_REASON)}`)
     this.#state = kind
+    this.#code = kind === 'rejected' ? (worst?.code ?? 'REJECTED') : CODES[kind]
     this.#reason = [...(this.#flaw === '' ? [] : [this.#flaw]), ...told].join('; ')
     this.#peer = worst?.peer
     const againMs = Math.min(AGAIN_MAX_MS, AGAIN_MS * 2 ** this.#failures)

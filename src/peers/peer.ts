@@ -1,3 +1,4 @@
+import type { ReasonCode } from '../discovery/discovery.ts'
 import { type Address, endpointOf, type Interest, MAX_HOSTS } from '../protocol/control-frames.ts'
 import { newId } from '../protocol/header.ts'
 import type { Link, Route } from '../transport/link.ts'
@@ -17,6 +18,8 @@ export interface PeerInfo {
   readonly endpoints: readonly string[]
   /** Why it is not up. */
   readonly reason?: string
+  /** The same for programs, of an address that has led to no member of the mesh. */
+  readonly code?: ReasonCode
 }
 
 /** One other node. The roster alone changes it. */
@@ -26,6 +29,8 @@ export class Peer {
   name: string
   state: PeerState = 'seen'
   reason = ''
+  /** Of one that is listed only to say why it is no member. */
+  code: ReasonCode | undefined
   readonly foundBy = new Set<string>()
   readonly endpoints = new Set<string>()
   /** Our connection to it, and its connection to us. */
@@ -97,6 +102,7 @@ export class Peer {
       foundBy: [...this.foundBy],
       endpoints: [...this.endpoints].reverse(),
       ...(this.reason === '' ? {} : { reason: this.reason }),
+      ...(this.code === undefined ? {} : { code: this.code }),
     }
   }
 }

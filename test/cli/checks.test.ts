@@ -275,10 +275,28 @@ describe('refusal', () => {
     ['tcp://h:1 refuses this node: this node knows as many peers as it can', 'full'],
     ['tcp://h:1 refuses this node: not today', 'rejected'],
     ['tcp://h:1: connection refused at tcp://h:1', 'refused'],
-    ['getaddrinfo ENOTFOUND h', 'unresolvable'],
     ['it has not answered the hello yet', 'silent'],
     ['', 'silent'],
   ])('%j is %s', (reason, kind) => {
     expect(refusalOf({ reason }).kind).toBe(kind)
+  })
+
+  test.each([
+    ['MESH_MISMATCH', 'mesh'],
+    ['VERSION_MISMATCH', 'version'],
+    ['NODE_ID_IN_USE', 'identity'],
+    ['BUSY', 'full'],
+    ['MALFORMED', 'rejected'],
+    ['CONNECTION_REFUSED', 'refused'],
+    ['NAME_UNRESOLVED', 'unresolvable'],
+    ['NO_ANSWER', 'silent'],
+  ] as const)('%s is %s, whatever the sentence says', (code, kind) => {
+    expect(refusalOf({ code, reason: 'perhaps connection refused' }).kind).toBe(kind)
+  })
+
+  test('the name of the other mesh is that of its sentence', () => {
+    const reason = "this node is in mesh 'b', the hello of 'x' names mesh 'a'"
+    expect(refusalOf({ code: 'MESH_MISMATCH', reason })).toEqual({ kind: 'mesh', mesh: 'b' })
+    expect(refusalOf({ code: 'MESH_MISMATCH', reason: '' })).toEqual({ kind: 'mesh', mesh: undefined })
   })
 })

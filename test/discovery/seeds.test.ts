@@ -226,7 +226,8 @@ test.each([
     arrange(at)
     await at.start()
     await at.clock.advance(5000)
-    expect(at.state).toEqual({ seed: SEED, endpoints: [], state: 'unresolvable', reason })
+    const code = 'NAME_UNRESOLVED'
+    expect(at.state).toEqual({ seed: SEED, endpoints: [], state: 'unresolvable', reason, code })
     expect([at.seeds.isSettled, at.seen]).toEqual([true, []])
     await at.clock.advance(60_000)
     expect(at.warnings.map((error) => [error.code, error.message])).toEqual([
@@ -323,6 +324,26 @@ test('seeds - the warning names the seed, its addresses, what happened and what 
   expect(at.warnings.map((error) => error.message)).toEqual([
     `could not reach the seed "${SEED}", because the node there will not have this one (tcp://10.0.0.5:7400: connection refused; tcp://[fd00::5]:7400: this node is in mesh \\"blue\\"\\u001b[31m): give both the same mesh, version and secret, or name another seed; it is tried again until somebody answers`,
   ])
+})
+
+test('seeds - why one has led to nobody is told by a code as well, which ends when somebody answers', async () => {
+  const at = new Bench('tcp://10.0.0.5:7400')
+  const codes: unknown[] = []
+  const outcomes: Outcome[] = [
+    refused(),
+    { kind: 'silent', reason: 'no answer' },
+    { kind: 'rejected', reason: 'not today' },
+    { kind: 'rejected', reason: 'another mesh', code: 'MESH_MISMATCH' },
+    { kind: 'up', reason: '' },
+  ]
+  await at.start()
+  for (const outcome of outcomes) {
+    at.answers = () => outcome
+    await at.clock.advance(30_000)
+    codes.push(at.state.code)
+  }
+  expect(codes).toEqual(['CONNECTION_REFUSED', 'NO_ANSWER', 'REJECTED', 'MESH_MISMATCH', undefined])
+  await at.seeds.close()
 })
 
 test('seeds - a seed that rejects with ever new and long reasons fills neither the log nor the memory (G6)', async () => {
