@@ -23,8 +23,8 @@ export interface DoctorOptions extends Globals {
   timeoutMs?: number
 }
 
-/** An address where nobody answers is given up after five seconds. */
-const DEFAULT_WAIT_MS = 6000
+/** A peer that is there gives up dialling back after five seconds, and then says so. */
+const DIALLED_BACK_MS = 6000
 const LOOK_AGAIN_MS = 200
 /** For asking, after all have been found. */
 const ASK_MS = 2000
@@ -42,8 +42,7 @@ export const doctor = (options: DoctorOptions): Promise<number> => {
   return run({ ...options, quiet: true }, { name: 'doctor', listen: true, open }, async (session) => {
     const warnings: SkeinError[] = []
     session.node.on('warning', (warning) => warnings.push(warning))
-    const waitMs = options.timeoutMs ?? DEFAULT_WAIT_MS
-    const findings = await look(session, survey!, waitMs, warnings)
+    const findings = await look(session, survey!, options, warnings)
     return report(session, findings, options)
   })
 }
@@ -65,12 +64,12 @@ const openAnyway = async (wanted: NodeOptions, { listening }: HostSurvey): Promi
 const look = async (
   { node, stop }: Session,
   survey: HostSurvey,
-  waitMs: number,
+  { timeoutMs }: DoctorOptions,
   warnings: SkeinError[],
 ): Promise<Findings> => {
   const startedAt = performance.now()
-  const endAt = startedAt + waitMs
-  await found(node, endAt, stop)
+  const endAt = startedAt + (timeoutMs ?? DIALLED_BACK_MS)
+  await found(node, timeoutMs, stop)
   const visiting = { stop, endAt: endAt + ASK_MS }
   let visits = await visitAll(node, node.peers.filter(isUp), visiting)
   // A peer that has not dialled back yet may be about to.

@@ -242,7 +242,11 @@ const addDoctor = (program: Command): Command =>
       '--json',
       'one JSON object: {"ok", "node", "checks": [{"check", "subject"?, "verdict", "text", "remedy"?}]}',
     )
-    .addOption(timeoutOption('most that is waited for those who do not answer (default: 6s)'))
+    .addOption(
+      timeoutOption(
+        'most that is waited for those who do not answer (default: 2s for a seed, 6s for a node)',
+      ),
+    )
     .addHelpText(
       'after',
       `
@@ -270,7 +274,11 @@ const addWhy = (program: Command): Command =>
       'a topic, the name of a responder, or a peer: its name, its id or the beginning of it',
     )
     .option('--json', 'one JSON object: {"ok", "subject", "about", "conclusion", "reaches", "checks"}')
-    .addOption(timeoutOption('most that is waited for those who do not answer (default: 6s)'))
+    .addOption(
+      timeoutOption(
+        'most that is waited for those who do not answer (default: 2s for a seed, 6s for a node)',
+      ),
+    )
     .addHelpText(
       'after',
       `

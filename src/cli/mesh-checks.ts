@@ -28,7 +28,7 @@ export const meshChecks = (findings: Findings): Check[] => [
   ...lossChecks(findings),
 ]
 
-export const seedChecks = ({ survey, self, peers }: Findings): Check[] =>
+export const seedChecks = ({ survey, self, peers, waitedMs }: Findings): Check[] =>
   survey.seeds.map(({ seed, endpoints, fault }): Check => {
     const check = 'seed'
     const subject = seed.replace('tcp://', '')
@@ -38,7 +38,8 @@ export const seedChecks = ({ survey, self, peers }: Findings): Check[] =>
       return problem(check, subject, `its name leads to no address (${fault})`, remedy)
     }
     if (lost !== undefined) {
-      return problem(check, subject, ...explainRefusal(refusalOf(lost), list(endpoints), survey.mesh))
+      const wait = { mesh: survey.mesh, waitedMs }
+      return problem(check, subject, ...explainRefusal(refusalOf(lost), list(endpoints), wait))
     }
     return { check, subject, verdict: 'ok', text: whoAnswers(endpoints, self, peers) }
   })

@@ -56,7 +56,8 @@ export const peerCheck = (peer: Peer, findings: Findings): Check => {
       )
     case 'seen': {
       const where = peer.endpoints.length === 0 ? 'the addresses it tells' : at
-      return problem(check, subject, ...explainRefusal(refusalOf(peer), where, findings.survey.mesh))
+      const wait = { mesh: findings.survey.mesh, waitedMs: findings.waitedMs }
+      return problem(check, subject, ...explainRefusal(refusalOf(peer), where, wait))
     }
     default:
       return visitCheck(peer, findings)

@@ -1,4 +1,5 @@
 import type { Peer, ReasonCode } from '../index.ts'
+import { milliseconds } from './wording.ts'
 
 /** Why an address has not led to a node of the mesh. */
 export type Refusal =
@@ -41,7 +42,7 @@ const codeIn = (reason: string): ReasonCode => {
 export const explainRefusal = (
   refusal: Refusal,
   where: string,
-  mesh: string,
+  { mesh, waitedMs }: { readonly mesh: string; readonly waitedMs: number },
 ): readonly [text: string, remedy: string] => {
   switch (refusal.kind) {
     case 'mesh': {
@@ -74,8 +75,8 @@ export const explainRefusal = (
       return [`${where} leads to no address`, 'correct the name or the resolver of this host']
     case 'silent':
       return [
-        `nobody has answered at ${where} yet`,
-        'see that a node runs there, is not stopped, and that a firewall lets its three ports through in both directions',
+        `nobody has answered at ${where} within ${milliseconds(waitedMs)}`,
+        'see that a node runs there, is not stopped, and that a firewall lets its three ports through in both directions; a slow network is given longer with --timeout 10s',
       ]
   }
 }

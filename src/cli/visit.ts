@@ -88,17 +88,34 @@ const ask = async (node: Node, peer: Peer, { stop, topic }: Visiting): Promise<V
 
 export const isUp = ({ state }: Peer): boolean => state === 'up' || state === 'suspect'
 
-/** Resolves when the list of peers has not changed for a while and nobody in it is still awaited, or when it is late. */
-export const found = async (node: Node, endAt: number, stop: AbortSignal): Promise<void> => {
+/** An address where nobody answers is nobody, after a time that a person waits. */
+const SEED_MS = 2000
+/** Of a node that somebody has told of, it is known by then whether it can be dialled at all. */
+const NODE_MS = 6000
+
+/**
+ * Resolves when the list of peers has not changed for a while and nobody in it is still awaited, or when it is late:
+ * after `timeoutMs` where that is given.
+ */
+export const found = async (node: Node, timeoutMs: number | undefined, stop: AbortSignal): Promise<void> => {
+  const startedAt = performance.now()
   let seen = ''
-  let changedAt = performance.now()
+  let changedAt = startedAt
   for (;;) {
     const now = performance.now()
     const present = JSON.stringify(node.peers)
     if (present !== seen) changedAt = now
     seen = present
-    const isAwaited = node.peers.some(({ state }) => state === 'seen')
-    if (now >= endAt || (!isAwaited && now - changedAt >= QUIET_MS)) return
+    const waitedMs = now - startedAt
+    const isAwaited = node.peers.some(
+      ({ id, state, code }) =>
+        state === 'seen' &&
+        // The verdict is known; that it is tried again nobody waits for.
+        code === undefined &&
+        waitedMs < (timeoutMs ?? (id === '' ? SEED_MS : NODE_MS)),
+    )
+    const isLate = waitedMs >= (timeoutMs ?? NODE_MS)
+    if (isLate || (!isAwaited && now - changedAt >= QUIET_MS)) return
     await sleep(LOOK_MS, undefined, { signal: stop })
   }
 }

@@ -15,8 +15,6 @@ export interface WhyOptions extends Globals {
 }
 
 const COMMAND = { name: 'why', listen: false }
-/** An address where nobody answers is given up after five seconds. */
-const DEFAULT_WAIT_MS = 6000
 /** For asking, after all have been found. */
 const ASK_MS = 2000
 const EXIT_OF = { fine: EXIT.ok, impaired: EXIT.error, nobody: EXIT.nobody } as const
@@ -27,10 +25,9 @@ export const why = (subject: string, options: WhyOptions): Promise<number> =>
   run({ ...options, quiet: true }, COMMAND, async (session) => {
     const { node, stop } = session
     const startedAt = performance.now()
-    const waitMs = options.timeoutMs ?? DEFAULT_WAIT_MS
     const [survey] = await Promise.all([
       surveyHost(nodeOptionsOf(options, COMMAND)),
-      found(node, startedAt + waitMs, stop),
+      found(node, options.timeoutMs, stop),
     ])
     const { peers } = node
     const visits = await visitAll(node, peers.filter(isUp), {

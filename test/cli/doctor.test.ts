@@ -263,6 +263,40 @@ describe('doctor', () => {
     ])
   })
 
+  test('seeds: one that is silent is told with what was tried, and costs about two seconds (G7)', async () => {
+    const silent = createServer().listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    onTestFinished(() => void silent.close())
+    const { port } = silent.address() as { port: number }
+    const seed = `127.0.0.1:${port}`
+    const { problems, ended } = await doctor(['--no-registry', '--seed', seed])
+    expect(problems('seed')).toMatchObject([
+      { subject: seed, text: expect.stringMatching(`nobody has answered at tcp://${seed} within 2\\.\\d s`) },
+    ])
+    expect(problems('seed')[0]!.remedy).toContain('--timeout')
+    const why = await runSkein(['why', 'x', '--mesh', mesh, '--no-registry', '--seed', seed])
+    expect(why.stdout).toMatch(/nobody has answered at/)
+    // Before, each took six and more.
+    for (const { durationMs } of [ended, why]) expect(durationMs).toBeLessThan(5500)
+  })
+
+  test('seeds: one that is refused is not waited for, because its verdict is known', async () => {
+    const free = await threeFreePorts(['127.0.0.1'])
+    const args = [
+      'doctor',
+      '--mesh',
+      mesh,
+      '--no-registry',
+      '--timeout',
+      '20s',
+      '--seed',
+      `127.0.0.1:${free}`,
+    ]
+    const ended = await runSkein(args)
+    expect(ended.stdout).toContain('connection refused')
+    expect(ended.durationMs).toBeLessThan(10_000)
+  })
+
   test('a node of another version is told as such', async () => {
     const router = new Router()
     onTestFinished(() => router.close())
