@@ -282,6 +282,7 @@ const addWhy = (program: Command): Command =>
     .addHelpText(
       'after',
       `
+Where nobody of the mesh wants it, the other meshes of this host are asked as well.
 It ends with 0 if it would arrive, with 5 if there is nobody, with 1 if something else is wrong.
 
 Examples:

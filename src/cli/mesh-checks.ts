@@ -79,11 +79,11 @@ export const othersNear = ({ survey, peers }: Pick<Findings, 'survey' | 'peers'>
 export const wrongMesh = (mesh: string, others: ReadonlyMap<string, string>): readonly [string, string] => {
   const near = [...others].map(([name, who]) => `mesh "${name}" (${who})`)
   const [first = ''] = others.keys()
-  return [
-    `nobody else is in mesh "${mesh}", but there is ${list(near)}`,
-    `if that one was meant, give both the same mesh: --mesh ${quoted(first)}, SKEIN_MESH or createNode({ mesh }). Nodes of other meshes are never seen`,
-  ]
+  return [`nobody else is in mesh "${mesh}", but there is ${list(near)}`, sameMesh(first)]
 }
+
+export const sameMesh = (mesh: string): string =>
+  `if that one was meant, give both the same mesh: --mesh ${quoted(mesh)}, SKEIN_MESH or createNode({ mesh }). Nodes of other meshes are never seen`
 
 const companyChecks = (findings: Findings): Check[] => {
   const { survey, peers, waitedMs } = findings

@@ -1,6 +1,7 @@
 import { matches, type NodeStatus, type Peer, type SubscriptionStatus } from '../index.ts'
 import type { Answer, Check } from './check.ts'
-import { othersNear, seedChecks, wrongMesh } from './mesh-checks.ts'
+import type { Elsewhere } from './elsewhere.ts'
+import { othersNear, sameMesh, seedChecks, wrongMesh } from './mesh-checks.ts'
 import { type Near, nearest } from './nearest.ts'
 import {
   type Findings,
@@ -27,6 +28,7 @@ export const explainTopic = async (
   { node, stop }: Session,
   topic: string,
   findings: Findings,
+  findElsewhere: () => Promise<readonly Elsewhere[]>,
 ): Promise<Answer> => {
   const { visits, self } = findings
   const isWanted = ({ pattern }: SubscriptionStatus): boolean => isMatch(pattern, topic)
@@ -37,7 +39,7 @@ export const explainTopic = async (
   const farIds = [self, ...visits.map(({ status }) => status)]
     .flatMap((status) => status?.wanting ?? [])
     .filter((id) => !nearIds.has(id))
-  if (near.length + farIds.length === 0) return explainNobody(topic, findings)
+  if (near.length + farIds.length === 0) return explainNobody(topic, findings, await findElsewhere())
 
   const checks = [
     ...(await subscriberChecks(node, subscribers, isWanted, stop)),
@@ -105,7 +107,7 @@ const absentChecks = (findings: Findings, known: readonly string[]): Check[] =>
       return { ...check, verdict: 'note', text: `${check.text}; what it wants is not known` }
     })
 
-const explainNobody = (topic: string, findings: Findings): Answer => {
+const explainNobody = (topic: string, findings: Findings, elsewhere: readonly Elsewhere[]): Answer => {
   const { survey, peers } = findings
   const { mesh } = survey
   const up = peers.filter(isUp).length
@@ -115,19 +117,36 @@ const explainNobody = (topic: string, findings: Findings): Answer => {
     ...seedChecks(findings).filter(({ verdict }) => verdict === 'problem'),
   ]
   const base = { about: 'topic', outcome: 'nobody', reaches: [] } as const
-  if (up > 0) {
-    const conclusion = `nobody subscribes or responds to it, of ${count(up, 'node')} up in mesh "${mesh}"`
-    return { ...base, conclusion, checks: [...thereChecks(topic, findings), ...rest] }
-  }
+  const having = elsewhere.filter(({ has }) => has.length > 0)
+  const found = having.length === 0 ? '' : `, but mesh ${list(having.map((each) => `"${each.mesh}"`))} has it`
   const others = othersNear(findings)
+  if (up > 0) {
+    const conclusion = `nobody subscribes or responds to it, of ${count(up, 'node')} up in mesh "${mesh}"${found}`
+    const near = having.length > 0 ? having.map((each) => hadCheck(each)) : othersNote(others)
+    return { ...base, conclusion, checks: [...near, ...thereChecks(topic, findings), ...rest] }
+  }
   if (others.size > 0) {
-    const conclusion = `nobody is in mesh "${mesh}": perhaps it is the wrong one`
-    return { ...base, conclusion, checks: [problem('mesh', mesh, ...wrongMesh(mesh, others)), ...rest] }
+    const conclusion = `nobody is in mesh "${mesh}"${found === '' ? ': perhaps it is the wrong one' : found}`
+    const wrong = having.length > 0 ? having.map((each) => hadCheck(each)) : [wrongMeshCheck(mesh, others)]
+    return { ...base, conclusion, checks: [...wrong, ...rest] }
   }
   const beyond = survey.open ? '' : '; for nodes of other hosts give all of them --open'
   const remedy = `${startOne(topic)} in the same mesh${beyond}. skein doctor looks further`
   const conclusion = `nobody else is in mesh "${mesh}"`
   return { ...base, conclusion, checks: [problem('mesh', mesh, 'no other node is up', remedy), ...rest] }
+}
+
+const wrongMeshCheck = (mesh: string, others: ReadonlyMap<string, string>): Check =>
+  problem('mesh', mesh, ...wrongMesh(mesh, others))
+
+/** Another mesh of this host has what is sought. */
+const hadCheck = ({ mesh, has }: Elsewhere): Check =>
+  problem('mesh', mesh, `this other mesh of this host has it: ${list(has)}`, sameMesh(mesh))
+
+const othersNote = (others: ReadonlyMap<string, string>): Check[] => {
+  const near = [...others].map(([name, who]) => `mesh "${name}" (${who})`)
+  const text = `nodes of other meshes are never seen; near is ${list(near)}`
+  return near.length === 0 ? [] : [{ check: 'mesh', verdict: 'note', text }]
 }
 
 const startOne = (topic: string): string =>

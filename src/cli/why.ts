@@ -1,5 +1,6 @@
 import { type NodeStatus, type Peer, surveyHost } from '../index.ts'
 import type { Answer } from './check.ts'
+import { findElsewhere } from './elsewhere.ts'
 import { EXIT } from './exit.ts'
 import type { Findings } from './peer-checks.ts'
 import { printable } from './render.ts'
@@ -25,10 +26,8 @@ export const why = (subject: string, options: WhyOptions): Promise<number> =>
   run({ ...options, quiet: true }, COMMAND, async (session) => {
     const { node, stop } = session
     const startedAt = performance.now()
-    const [survey] = await Promise.all([
-      surveyHost(nodeOptionsOf(options, COMMAND)),
-      found(node, options.timeoutMs, stop),
-    ])
+    const nodeOptions = nodeOptionsOf(options, COMMAND)
+    const [survey] = await Promise.all([surveyHost(nodeOptions), found(node, options.timeoutMs, stop)])
     const { peers } = node
     const visits = await visitAll(node, peers.filter(isUp), {
       stop,
@@ -43,7 +42,9 @@ export const why = (subject: string, options: WhyOptions): Promise<number> =>
     if (called.length === 0) await node.waitForSubscribers(subject, { count: 0, timeoutMs: 0 })
     const answer =
       called.length === 0
-        ? await explainTopic(session, subject, findings)
+        ? await explainTopic(session, subject, findings, () =>
+            findElsewhere(subject, survey, nodeOptions, stop),
+          )
         : await explainPeer(session, called, findings)
     return report(session, subject, answer, options)
   })

@@ -162,7 +162,7 @@ describe('why a topic', () => {
 
   test('wrong mesh: nobody is here, and it names the mesh that is', async () => {
     const node = await start({ name: 'billing', mesh: `${mesh}x` })
-    await node.subscribe('order.*', nothing).ready
+    await node.subscribe('invoice.*', nothing).ready
     const { ended, problems, conclusion } = await why('order.created')
     expect(ended.exitCode).toBe(5)
     expect(conclusion).toContain('perhaps it is the wrong one')
@@ -170,6 +170,40 @@ describe('why a topic', () => {
       { check: 'mesh', text: expect.stringContaining(`"${mesh}x" (1 node on this host: billing)`) },
     ])
     expect(problems[0]!.remedy).toContain(`--mesh ${mesh}x`)
+  })
+
+  test('wrong mesh: the other mesh of this host that has what is sought is named, whoever is here', async () => {
+    const other = await start({ name: 'billing', mesh: `${mesh}x` })
+    await other.subscribe('order.*', nothing).ready
+    await other.respond('price.get', nothing).ready
+    const remedy = expect.stringContaining(`--mesh ${mesh}x`)
+    const had = (text: string) => ({
+      check: 'mesh',
+      subject: `${mesh}x`,
+      text: expect.stringContaining(text),
+      remedy,
+    })
+
+    const alone = await why('order.created')
+    expect(alone.conclusion).toBe(`nobody is in mesh "${mesh}", but mesh "${mesh}x" has it`)
+    expect(alone.problems).toMatchObject([had('billing subscribes by "order.*"')])
+
+    await start({ name: 'here', mesh })
+    const price = await why('price.get')
+    expect(price.ended.exitCode).toBe(5)
+    expect(price.conclusion).toMatch(/of 1 node up in mesh .*, but mesh .*x" has it$/)
+    expect(price.problems[0]).toMatchObject(had('billing responds to it'))
+    const peer = await why('billing')
+    expect(peer.problems[0]).toMatchObject(had('1 node is called so'))
+    // What no mesh has is told with the others that are near.
+    const nowhere = await why('nothing.there')
+    expect(nowhere.conclusion).not.toContain('has it')
+    expect(nowhere.checks[0]).toMatchObject({
+      check: 'mesh',
+      verdict: 'note',
+      text: expect.stringContaining(`"${mesh}x"`),
+    })
+    expect(other.peers).toEqual([])
   })
 
   test('wrong mesh: so says a seed that is in another one', async () => {
