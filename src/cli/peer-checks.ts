@@ -172,12 +172,12 @@ export const clockChecks = ({ visits }: Pick<Findings, 'visits'>): Check[] => {
   return [{ check, verdict: 'ok', text: `all agree within ${NOTE_MS} ms` }]
 }
 
-/** An event loop that was late lately. */
+/** An event loop that was held up lately. */
 export const lagCheck = (subject: string, lagMs: number): Check[] => {
   if (lagMs <= NOTE_MS) return []
-  const text = `it was late by ${milliseconds(lagMs)} within the last ten seconds: messages and answers waited as long`
+  const text = `it was held up for ${milliseconds(lagMs)} at a stretch, until less than ten seconds ago: messages and answers waited as long`
   const remedy =
-    'find what keeps it busy (node --cpu-prof) and move it to a worker thread, or give the host more CPU'
+    'find what keeps it busy (node --cpu-prof) and move it to a worker thread, or give the host more CPU; a process or machine that was paused shows like this, too'
   const verdict = lagMs > PROBLEM_MS ? 'problem' : 'note'
   return [{ check: 'event-loop', subject, verdict, text, remedy }]
 }

@@ -22,15 +22,25 @@ export const explainPeer = async (
   called: readonly Peer[],
   findings: Findings,
 ): Promise<Answer> => {
-  const each = await Promise.all(called.map((peer) => checksOf(node, peer, findings, stop)))
-  const checks = each.flat()
+  const checks = (await Promise.all(called.map((peer) => checksOf(node, peer, findings, stop)))).flat()
   const reaches = called.filter((peer) => isHere(peer, findings) && isUp(peer)).map(labelOf)
   const problems = checks.filter(({ verdict }) => verdict === 'problem').length
   const states = called.map((peer) => (isHere(peer, findings) ? peer.state : 'not known here'))
-  const who = called.length === 1 ? 'this peer is' : `${called.length} peers are called so, and are`
-  const trouble = problems === 0 ? 'nothing is wrong with it' : count(problems, 'problem')
+  const who =
+    called.length === 1
+      ? `this peer is ${states[0]}`
+      : `${called.length} peers are called so: ${tally(states)}`
+  const well = called.length === 1 ? 'nothing is wrong with it' : 'nothing is wrong with them'
+  const trouble = problems === 0 ? well : count(problems, 'problem')
   const outcome = problems === 0 && reaches.length > 0 ? 'fine' : 'impaired'
-  return { about: 'peer', outcome, conclusion: `${who} ${list(states)}; ${trouble}`, reaches, checks }
+  return { about: 'peer', outcome, conclusion: `${who}; ${trouble}`, reaches, checks }
+}
+
+/** `all up`, `1 up and 1 down`. */
+const tally = (states: readonly string[]): string => {
+  const kinds = [...new Set(states)]
+  if (kinds.length === 1) return `all ${kinds[0]}`
+  return list(kinds.map((kind) => `${states.filter((state) => state === kind).length} ${kind}`))
 }
 
 const isHere = ({ id, name }: Peer, { peers }: Findings): boolean =>
@@ -82,7 +92,7 @@ const visitChecks = ({ peer, status, roundTripMs, aheadMs }: Visit): Check[] => 
     ...(clock.some(({ verdict }) => verdict !== 'ok') ? clock : [ok('clock', clockText)]),
     ...(late.length > 0
       ? late
-      : [ok('event-loop', `late by at most ${milliseconds(Math.max(0, lagMs))} lately`)]),
+      : [ok('event-loop', `held up for at most ${milliseconds(Math.max(0, lagMs))} at a stretch lately`)]),
     ok('outlook', `it sees ${count(up, 'node')} up`),
     ok('responders', `it responds to ${responders.length === 0 ? 'nothing' : list(responders)}`),
   ]

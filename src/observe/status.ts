@@ -39,7 +39,7 @@ export interface NodeStatus {
   readonly address: Address | null
   /** Its wall clock, in ms since 1970. */
   readonly wallMs: number
-  /** How late its event loop was at the worst in the last ten seconds, in ms. */
+  /** The longest that its event loop was held up at a stretch, of what ended in the last ten seconds, in ms. */
   readonly lagMs: number
   /** Messages that it knows to have missed. */
   readonly missed: number

@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.ts'
+import type { Clock, LagMeter } from '../clock.ts'
 import type { Peer } from './peer.ts'
 
 const TICK_MS = 1000
@@ -32,6 +32,7 @@ export class Liveness {
   readonly #options: LivenessOptions
   #peers: ReadonlyMap<string, Peer> = new Map()
   readonly #lateMs: number[] = []
+  #lag: LagMeter | undefined
   #lastTickAt = 0
   #cancel: (() => void) | undefined
 
@@ -42,17 +43,25 @@ export class Liveness {
   start(peers: ReadonlyMap<string, Peer>): void {
     this.#peers = peers
     this.#lastTickAt = this.#options.clock.now()
+    this.#lag = this.#options.clock.lag?.()
     this.#cancel = this.#options.clock.after(TICK_MS, this.#tick)
   }
 
   close(): void {
     this.#cancel?.()
     this.#cancel = undefined
+    this.#lag?.close()
+    this.#lag = undefined
   }
 
-  /** How late this node's own ticks were at the worst lately, in ms. */
+  /** The longest that this node's event loop was held up at a stretch, of what ended in the last ten seconds, in ms. */
   get lagMs(): number {
-    return Math.max(0, ...this.#lateMs)
+    return Math.max(0, this.#heldUpMs, ...this.#lateMs)
+  }
+
+  /** Since the last tick. What holds it up before the first one is its own start. */
+  get #heldUpMs(): number {
+    return this.#lateMs.length === 0 ? 0 : (this.#lag?.worstMs ?? 0)
   }
 
   /** Life is any traffic. */
@@ -76,7 +85,9 @@ export class Liveness {
     const now = this.#options.clock.now()
     const stalledMs = now - this.#lastTickAt - TICK_MS
     this.#lastTickAt = now
-    this.#lateMs.push(stalledMs)
+    // A stall of less than a tick may fall between two of them.
+    this.#lateMs.push(Math.max(stalledMs, this.#heldUpMs))
+    this.#lag?.reset()
     if (this.#lateMs.length > TICKS_REMEMBERED) this.#lateMs.shift()
     if (stalledMs > STALL_MS) {
       // What came while we were away is still unread: our own stall is nobody's silence.

@@ -166,12 +166,17 @@ describe('checks of the mesh', () => {
     expect(clock(1050, 200)).toMatchObject([{ verdict: 'note' }])
   })
 
-  test('an event loop that was late is noted from 100 ms on, and a problem from 1 s on', () => {
+  test('an event loop that was held up is noted from 100 ms on, and a problem from 1 s on', () => {
     const lag = (lagMs: number): Check[] =>
       told(meshChecks(findings({ peers: [a], visits: [visit(a, {}, { lagMs })] })), 'event-loop')
     expect(lag(20)).toMatchObject([{ verdict: 'ok' }])
     expect(lag(300)).toMatchObject([{ verdict: 'note', subject: expect.stringMatching(/^a /) }])
-    expect(lag(2400)).toMatchObject([{ verdict: 'problem', text: expect.stringMatching(/late by 2\.4 s/) }])
+    expect(lag(2400)).toMatchObject([
+      {
+        verdict: 'problem',
+        text: expect.stringMatching(/held up for 2\.4 s at a stretch, until less than ten seconds ago/),
+      },
+    ])
     const own = meshChecks(findings({ self: statusOf(self, { lagMs: 1500 }) }))
     expect(told(own, 'event-loop')).toMatchObject([{ verdict: 'problem', subject: 'this node' }])
   })

@@ -328,13 +328,23 @@ describe('doctor', () => {
 
   test('an event loop that stood still lately is told', async () => {
     const node = await start({ name: 'orders', mesh })
-    const late = async (): Promise<boolean> => {
+    const late = async (leastMs: number): Promise<boolean> => {
       const { lagMs } = await node.request<{ lagMs: number }>('$skein.status', undefined, { to: node.id })
-      return lagMs > 1000
+      return lagMs > leastMs
     }
-    const blockedUntil = performance.now() + 2500
-    while (performance.now() < blockedUntil);
-    await eventually(late)
+    const block = (ms: number): void => {
+      const blockedUntil = performance.now() + ms
+      while (performance.now() < blockedUntil);
+    }
+    await eventually(async () => {
+      block(400)
+      return late(350)
+    })
+    const { checks } = await doctor()
+    const short = checks.filter(({ check, verdict }) => check === 'event-loop' && verdict !== 'ok')
+    expect(short).toMatchObject([{ subject: expect.stringMatching(/^orders /) }])
+    block(2500)
+    await eventually(() => late(1000))
     const { problems } = await doctor()
     expect(problems('event-loop')).toMatchObject([{ subject: expect.stringMatching(/^orders /) }])
   })

@@ -21,7 +21,9 @@ const why = async (subject: string, args: readonly string[] = []): Promise<Asked
   const problems = answer.checks.filter(({ verdict }) => verdict === 'problem')
   for (const { remedy } of problems) expect(remedy).toMatch(/\S/)
   expect(answer.ok).toBe(ended.exitCode === 0)
-  return { ...answer, ended, problems }
+  // A machine that others use, too, may hold up the event loop of a test at any time.
+  const checks = answer.checks.filter(({ check, verdict }) => check !== 'event-loop' || verdict !== 'note')
+  return { ...answer, checks, ended, problems }
 }
 
 const nothing = (): void => {}
@@ -287,6 +289,6 @@ describe('why a peer', () => {
     await Promise.all([start({ name: 'twin', mesh }), start({ name: 'twin', mesh })])
     const { conclusion, reaches } = await why('twin')
     expect(reaches).toHaveLength(2)
-    expect(conclusion).toContain('2 peers are called so')
+    expect(conclusion).toBe('2 peers are called so: all up; nothing is wrong with them')
   })
 })

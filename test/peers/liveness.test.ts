@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
+import { systemClock } from '../../src/clock.ts'
 import { Liveness } from '../../src/peers/liveness.ts'
 import { Peer } from '../../src/peers/peer.ts'
 import type { Link } from '../../src/transport/link.ts'
 import { FakeClock } from '../support/fake-clock.ts'
+import { eventually } from '../support/mesh.ts'
 
 class Bench {
   readonly clock = new FakeClock()
@@ -141,6 +143,55 @@ test('liveness - a peer that was silent before the stall is still judged after i
   expect(peer.state).toBe('suspect')
   await at.clock.advance(6000)
   expect(at.lost).toHaveLength(1)
+})
+
+test('liveness - what held up the event loop for less than a tick is remembered for ten ticks, from the first one on', async () => {
+  const meter = {
+    worstMs: 0,
+    closed: false,
+    reset() {
+      meter.worstMs = 0
+    },
+    close() {
+      meter.closed = true
+    },
+  }
+  const at = new Bench()
+  const clock = Object.assign(at.clock, { lag: () => meter })
+  at.liveness.start(at.peers)
+  const holdUp = async (ms: number): Promise<void> => {
+    await clock.advance(100)
+    meter.worstMs = Math.max(meter.worstMs, ms)
+  }
+  await holdUp(250)
+  expect(at.liveness.lagMs).toBe(0)
+  await clock.advance(1000)
+  expect(at.liveness.lagMs).toBe(0)
+  await holdUp(400)
+  expect(at.liveness.lagMs).toBe(400)
+  await holdUp(300)
+  await clock.advance(9800)
+  expect(at.liveness.lagMs).toBe(400)
+  await clock.advance(1000)
+  expect(at.liveness.lagMs).toBe(0)
+  clock.stall(46_000)
+  await clock.advance(1000)
+  expect(at.liveness.lagMs).toBeGreaterThan(45_000)
+  at.liveness.close()
+  expect(meter.closed).toBe(true)
+})
+
+test('clock - what holds up the event loop is measured, well below a second', async () => {
+  const lag = systemClock.lag!()
+  await eventually(() => {
+    const until = performance.now() + 200
+    while (performance.now() < until);
+    return lag.worstMs >= 150
+  })
+  // It does not add up what was held up apart from each other.
+  lag.reset()
+  expect(lag.worstMs).toBe(0)
+  lag.close()
 })
 
 test('liveness - a peer that is down, or that no connection leads to, is not judged', async () => {
