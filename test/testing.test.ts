@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { Gap, Node } from '../src/index.ts'
 import { type Happening, SimulatedNetwork, type SimulatedNetworkOptions } from '../src/testing.ts'
 import { errorOf } from './support/mesh.ts'
@@ -103,6 +103,76 @@ test('testing - a wait for what never happens ends, and says so (G7)', async () 
   expect(error).toMatchObject({ code: 'WAIT_TIMEOUT' })
   expect(network.clock.now()).toBeGreaterThanOrEqual(5000)
   await network.close()
+})
+
+/** What the process is warned of meanwhile; real timers run only when they are told to. */
+const warnedOf = async (body: (passMs: (ms: number) => void) => Promise<void>): Promise<string[]> => {
+  const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    await body((ms) => void vi.advanceTimersByTime(ms))
+    return warned.mock.calls.map(([text]) => String(text))
+  } finally {
+    vi.useRealTimers()
+    warned.mockRestore()
+  }
+}
+
+const forgetful: [string, (node: Node) => Promise<unknown>][] = [
+  ['request', (node) => node.request('price.get', 'a1')],
+  ['ready', (node) => node.subscribe('t', () => {}).ready],
+  ['waitForPeers', (node) => node.waitForPeers(5)],
+  ['waitForSubscribers', (node) => node.waitForSubscribers('other')],
+]
+
+test.each(forgetful)(
+  'testing - %s that is awaited without run hangs, and after two seconds a warning says what to do (G7)',
+  async (_, call) => {
+    const network = new SimulatedNetwork({ seed: 2 })
+    const [node, other] = await mesh(network, 2)
+    other!.respond('price.get', () => 42)
+    await network.run(other!.subscribe('t', () => {}).ready)
+    await network.advance(1000)
+    const warnings = await warnedOf(async (passMs) => {
+      const forgotten = call(node!).catch(() => {})
+      await new Promise((resolve) => setImmediate(resolve))
+      passMs(1900)
+      expect(process.emitWarning).not.toHaveBeenCalled()
+      passMs(200)
+      passMs(60_000)
+      await network.run(forgotten)
+    })
+    expect(warnings).toEqual([expect.stringMatching(/time has stood still .*network\.run/)])
+    await network.close()
+  },
+)
+
+test('testing - a program that awaits as it should, and then does something else, is not warned', async () => {
+  const network = new SimulatedNetwork({ seed: 2 })
+  const warnings = await warnedOf(async (passMs) => {
+    const elsewhere = async (): Promise<void> => {
+      for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+      passMs(10_000)
+    }
+    const [node, other] = await mesh(network, 2)
+    await elsewhere()
+    other!.respond('price.get', () => 42)
+    await network.run(other!.subscribe('t', () => {}).ready)
+    await elsewhere()
+    expect(await network.run(node!.request('price.get', 'a1', { waitMs: 1000 }))).toBe(42)
+    await elsewhere()
+    await network.run(node!.publish('t', 1))
+    await network.advance(60_000)
+    await elsewhere()
+    network.partition(network.hostOf(node!))
+    await network.advance(60_000)
+    await elsewhere()
+    await network.clock.advance(1000)
+    await elsewhere()
+    await network.close()
+    await elsewhere()
+  })
+  expect(warnings).toEqual([])
 })
 
 test('testing - nodes of one host share its addresses, and a host that moves is found where it is then', async () => {
