@@ -155,7 +155,7 @@ const lagChecks = ({ self, visits }: Findings): Check[] => {
   const loops: [string, number][] = [['this node', self.lagMs]]
   for (const { peer, status } of visits) if (status !== undefined) loops.push([labelOf(peer), status.lagMs])
   const late = loops.flatMap(([subject, lagMs]) => lagCheck(subject, lagMs))
-  const text = `none was held up for more than ${NOTE_MS} ms lately`
+  const text = `no stall of more than ${NOTE_MS} ms was seen in the last ten seconds`
   return late.length > 0 ? late : [{ check: 'event-loop', verdict: 'ok', text }]
 }
 

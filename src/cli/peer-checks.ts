@@ -175,7 +175,7 @@ export const clockChecks = ({ visits }: Pick<Findings, 'visits'>): Check[] => {
 /** An event loop that was held up lately. */
 export const lagCheck = (subject: string, lagMs: number): Check[] => {
   if (lagMs <= NOTE_MS) return []
-  const text = `it was held up for ${milliseconds(lagMs)} at a stretch, until less than ten seconds ago: messages and answers waited as long`
+  const text = `it was held up for at least ${milliseconds(lagMs)} at a stretch, until less than ten seconds ago: messages and answers waited as long`
   const remedy =
     'find what keeps it busy (node --cpu-prof) and move it to a worker thread, or give the host more CPU; a process or machine that was paused shows like this, too'
   const verdict = lagMs > PROBLEM_MS ? 'problem' : 'note'

@@ -6,6 +6,7 @@ import {
   type Findings,
   labelOf,
   lagCheck,
+  NOTE_MS,
   outlookChecks,
   peerCheck,
   problem,
@@ -92,7 +93,7 @@ const visitChecks = ({ peer, status, roundTripMs, aheadMs }: Visit): Check[] => 
     ...(clock.some(({ verdict }) => verdict !== 'ok') ? clock : [ok('clock', clockText)]),
     ...(late.length > 0
       ? late
-      : [ok('event-loop', `held up for at most ${milliseconds(Math.max(0, lagMs))} at a stretch lately`)]),
+      : [ok('event-loop', `no stall of more than ${NOTE_MS} ms was seen in the last ten seconds`)]),
     ok('outlook', `it sees ${count(up, 'node')} up`),
     ok('responders', `it responds to ${responders.length === 0 ? 'nothing' : list(responders)}`),
   ]

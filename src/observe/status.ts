@@ -39,7 +39,10 @@ export interface NodeStatus {
   readonly address: Address | null
   /** Its wall clock, in ms since 1970. */
   readonly wallMs: number
-  /** The longest that its event loop was held up at a stretch, of what ended in the last ten seconds, in ms. */
+  /**
+   * The longest that its event loop was held up at a stretch, of what ended in the last ten seconds, in ms. It may have
+   * been up to 200 ms more, and stalls shorter than that may not be seen.
+   */
   readonly lagMs: number
   /** Messages that it knows to have missed. */
   readonly missed: number

@@ -174,7 +174,9 @@ describe('checks of the mesh', () => {
     expect(lag(2400)).toMatchObject([
       {
         verdict: 'problem',
-        text: expect.stringMatching(/held up for 2\.4 s at a stretch, until less than ten seconds ago/),
+        text: expect.stringMatching(
+          /held up for at least 2\.4 s at a stretch, until less than ten seconds ago/,
+        ),
       },
     ])
     const own = meshChecks(findings({ self: statusOf(self, { lagMs: 1500 }) }))

@@ -338,7 +338,7 @@ describe('doctor', () => {
     }
     await eventually(async () => {
       block(400)
-      return late(350)
+      return late(150)
     })
     const { checks } = await doctor()
     const short = checks.filter(({ check, verdict }) => check === 'event-loop' && verdict !== 'ok')

@@ -184,11 +184,10 @@ test('liveness - what held up the event loop for less than a tick is remembered 
 test('clock - what holds up the event loop is measured, well below a second', async () => {
   const lag = systemClock.lag!()
   await eventually(() => {
-    const until = performance.now() + 200
+    const until = performance.now() + 400
     while (performance.now() < until);
     return lag.worstMs >= 150
   })
-  // It does not add up what was held up apart from each other.
   lag.reset()
   expect(lag.worstMs).toBe(0)
   lag.close()
