@@ -299,7 +299,10 @@ const addDemo = (program: Command): Command =>
   program
     .command('demo')
     .summary('see three nodes find each other, talk, and lose one')
-    .description('Starts three nodes as processes of their own and shows what a mesh does; ends by itself.')
+    .description(
+      'Starts three nodes as processes of their own, in a mesh of their own on this host, and shows what a mesh does;\n' +
+        'ends by itself. It takes no options.',
+    )
     .action(async () => {
       const { demo } = await import('./demo.ts')
       process.exitCode = await demo()
@@ -371,7 +374,9 @@ const createProgram = (): Command => {
     addDemo,
     addDemoRole,
   ]) {
-    add(program).copyInheritedSettings(program)
+    const command = add(program).copyInheritedSettings(program)
+    // It brings a mesh of its own, which no option reaches.
+    if (add === addDemo) command.configureHelp({ showGlobalOptions: false })
   }
   return program
 }

@@ -32,7 +32,7 @@ export const subscriberChecks = async (
       const text = 'it answered a second ago and does not any more'
       const remedy =
         'see whether its process still runs, or is busy: one that blocks its event loop answers nobody'
-      return [{ check: 'subscriber', subject, verdict: 'problem', text, remedy }]
+      return [{ check: 'peer', subject, verdict: 'problem', text, remedy }]
     }
     return [...paceChecks(subject, status, after, seconds, concerns), ...lagCheck(subject, after.lagMs)]
   })

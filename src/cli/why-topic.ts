@@ -94,8 +94,9 @@ const farCheck = (id: string, { visits, peers }: Findings): Check => {
   const subject = peer === undefined ? id.slice(0, 8) : labelOf(peer)
   const state = peer?.state === 'one-way' ? 'cannot be dialled (one-way)' : `is ${peer?.state ?? 'not up'}`
   const why = peer?.reason === undefined ? '' : `: ${peer.reason}`
-  const text = `it wants this, but ${state} for ${by}${why}`
-  return problem('subscriber', subject, text, peer?.state === 'one-way' ? REACHABLE : RESPONSIVE)
+  // Whether as a subscriber or as a responder, those who are up do not say.
+  const text = `it subscribes or responds to this, but ${state} for ${by}${why}`
+  return problem('peer', subject, text, peer?.state === 'one-way' ? REACHABLE : RESPONSIVE)
 }
 
 /** Those of whom nobody knows what they want. */

@@ -441,6 +441,12 @@ describe('cli usage', () => {
     expect(ended.stdout).toContain('Usage: skein')
   })
 
+  test('help - that of demo lists no options of a network that it does not touch', async () => {
+    const ended = await runSkein(['demo', '--help'])
+    expect(ended.exitCode).toBe(0)
+    expect(ended.stdout).not.toMatch(/--(mesh|port|seed)/)
+  })
+
   test('version - it is that of the package', async () => {
     expect(await runSkein(['--version'])).toMatchObject({ exitCode: 0, stdout: '0.1.0\n' })
   })

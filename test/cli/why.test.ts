@@ -99,7 +99,8 @@ describe('why a topic', () => {
     expect(ended.exitCode).toBe(1)
     expect(outcome).toBe('impaired')
     expect(conclusion).toContain('nobody who wants it can be reached')
-    expect(problems).toMatchObject([{ check: 'subscriber', subject: expect.stringMatching(/^hidden /) }])
+    expect(problems).toMatchObject([{ check: 'peer', subject: expect.stringMatching(/^hidden /) }])
+    expect(problems[0]!.text).toContain('it subscribes or responds to this')
     expect(problems[0]!.text).toMatch(/cannot be dialled \(one-way\) for orders: .*127\.0\.0\.9:\d+/)
     expect(problems[0]!.remedy).toContain('--advertise')
   })
@@ -155,7 +156,7 @@ describe('why a topic', () => {
     expect(ended.exitCode).toBe(1)
     expect(problems).toMatchObject([
       {
-        check: 'subscriber',
+        check: 'peer',
         subject: expect.stringMatching(/^stopped /),
         text: expect.stringMatching(/suspect for orders/),
       },
