@@ -1,6 +1,6 @@
 import type { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
-import type { Outcome, Sighting } from '../discovery/discovery.ts'
+import type { Outcome, ReasonCode, Sighting } from '../discovery/discovery.ts'
 import { ERROR_CODES, type ErrorCode, SkeinError } from '../errors.ts'
 import type { Reader, Writer } from '../protocol/bytes.ts'
 import {
@@ -425,7 +425,7 @@ export class Greeter {
     if (!this.#isExpected(candidate, hello)) return
     if (known !== undefined && known.boot !== hello.boot && known.isUp && (await this.#challenge(known))) {
       const error = clash(hello)
-      this.#candidates.end(candidate, { kind: 'rejected', reason: error.message })
+      this.#candidates.end(candidate, { kind: 'rejected', reason: error.message, code: error.code })
       this.#options.warning(error)
       return
     }
@@ -456,7 +456,7 @@ export class Greeter {
     }
     if (hello.mesh !== this.#options.mesh || (candidate.shown && candidate.id !== hello.id)) {
       const reason = `${endpoint} is no node of this mesh that could be told from others`
-      this.#candidates.end(candidate, { kind: 'rejected', reason })
+      this.#candidates.end(candidate, { kind: 'rejected', reason, code: 'MESH_MISMATCH' })
       return false
     }
     const expected = candidate.id
@@ -530,19 +530,20 @@ export class Greeter {
     const known = this.#roster.get(id ?? '')
     if (this.#closed || known?.link !== undefined) return
     // Somebody may be there who is stopped or walled in, and whoever looks for the reason shall find it.
-    if (known === undefined && kind === 'silent') this.#list(candidate, reason)
+    if (known === undefined && kind === 'silent') this.#list(candidate, reason, 'NO_ANSWER')
     if (known === undefined || known.boot !== boot) return
     if (known.route !== undefined && known.state !== 'down') this.#oneWay(known, reason)
     else this.redial(known)
   }
 
   /** Kept in the list, so that `peers` can say why this one is not up. */
-  #list({ id, boot, endpoint, hints }: Candidate, reason: string): void {
+  #list({ id, boot, endpoint, hints }: Candidate, reason: string, code: ReasonCode): void {
     if (id === undefined || boot === undefined || id === this.#options.id || this.#closed) return
     const absent = new Peer(id, boot, hints[0]!.sighting.name)
     for (const { sighting } of hints) absent.foundBy.add(sighting.source)
     absent.answered(endpoint)
     absent.reason = reason
+    absent.code = code
     this.#roster.list(absent)
   }
 
@@ -604,8 +605,8 @@ export class Greeter {
     if (peer !== undefined) this.#roster.down(peer, error.message)
     const candidate = this.#candidates.of(link)
     if (candidate === undefined) return
-    this.#candidates.end(candidate, { kind: 'rejected', reason: error.message })
-    this.#list(candidate, error.message)
+    this.#candidates.end(candidate, { kind: 'rejected', reason: error.message, code: known })
+    this.#list(candidate, error.message, known)
   }
 
   #route(key: string, helloNumber: number): Route {
