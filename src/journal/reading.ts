@@ -1,0 +1,140 @@
+import { messageOf, SkeinError } from '../errors.ts'
+import { Reader } from '../protocol/bytes.ts'
+import { codeOf } from './files.ts'
+import { bodyBytesAt, HEAD_BYTES, isSealed, spanOf, typeAt } from './record.ts'
+import type { Segment } from './segment.ts'
+import type { Segments } from './segments.ts'
+import { liveWindows, type ReadWindow, readWindow } from './window.ts'
+
+/** Sees one record; the reader stands on its body and is valid during the call only. */
+export type Visit = (sequence: number, type: number, body: Reader) => void
+
+export interface JournalRecord {
+  readonly type: number
+  /** A view of memory that it may share with its neighbours: who keeps it for long copies it. */
+  readonly body: Buffer
+}
+
+/** Why there is no record: it is settled or never was, or what stands there is not what was written. */
+export type Absence = 'settled' | 'damaged'
+
+type Fault = (error: SkeinError) => void
+
+/** What is read at once. */
+const NEAR_BYTES = 256 * 1024
+
+export const eachRecord = async (segments: Segments, visit: Visit, fault: Fault): Promise<void> => {
+  const end = segments.lastSequence
+  let next = 0
+  while (next <= end) {
+    // Looked up anew each time: what was a segment may have been put together with others meanwhile.
+    const segment = segments.from(next)
+    if (segment === undefined) return
+    const { index } = segment
+    const first = index.lowerBound(next)
+    const count = index.lowerBound(end + 1)
+    next = index.lastSequence + 1
+    await reading(segment, async (file) => {
+      for await (const window of liveWindows(file, index, first, count))
+        showAll(segment, window, visit, fault)
+    })
+  }
+}
+
+const showAll = (segment: Segment, window: ReadWindow, visit: Visit, fault: Fault): void => {
+  const { buffer, base, from, to } = window
+  const { index } = segment
+  const reader = new Reader(buffer)
+  for (let ordinal = from; ordinal < to; ordinal++) {
+    if (!index.isLive(ordinal)) continue
+    const at = index.offsetAt(ordinal) - base
+    if (!isWhole(segment, window, ordinal)) {
+      blame(segment, ordinal, fault)
+      continue
+    }
+    reader.at = at + HEAD_BYTES
+    reader.end = reader.at + bodyBytesAt(buffer, at)
+    visit(index.sequenceAt(ordinal), typeAt(buffer, at), reader)
+  }
+}
+
+export const readRecords = async (
+  segments: Segments,
+  sequences: readonly number[],
+  fault: Fault,
+): Promise<(JournalRecord | Absence)[]> => {
+  const answers: (JournalRecord | Absence)[] = sequences.map(() => 'settled')
+  const order = sequences.map((_, position) => position)
+  order.sort((a, b) => sequences[a]! - sequences[b]!)
+  let at = 0
+  while (at < order.length) {
+    const segment = segments.find(sequences[order[at]!]!)
+    if (segment === undefined) {
+      at++
+      continue
+    }
+    const { index } = segment
+    /** Positions in the question, and the ordinals that answer them. */
+    const wanted: { position: number; ordinal: number }[] = []
+    let base = -1
+    for (; at < order.length; at++) {
+      const position = order[at]!
+      const ordinal = index.find(sequences[position]!)
+      if (ordinal === -1 && sequences[position]! > index.lastSequence) break
+      if (ordinal === -1 || !index.isLive(ordinal)) continue
+      if (base === -1) base = index.offsetAt(ordinal)
+      else if (index.boundAt(ordinal) - base > NEAR_BYTES) break
+      wanted.push({ position, ordinal })
+    }
+    if (wanted.length === 0) continue
+    const from = wanted[0]!.ordinal
+    const to = wanted.at(-1)!.ordinal + 1
+    const window = await reading(segment, (file) => readWindow(file, index, from, to))
+    for (const { position, ordinal } of wanted) {
+      if (!isWhole(segment, window, ordinal)) blame(segment, ordinal, fault)
+      answers[position] = isWhole(segment, window, ordinal) ? recordAt(segment, window, ordinal) : 'damaged'
+    }
+  }
+  return answers
+}
+
+const reading = async <T>(segment: Segment, run: Parameters<typeof segment.use<T>>[0]): Promise<T> => {
+  try {
+    return await segment.use(run)
+  } catch (error) {
+    if (codeOf(error) === undefined || error instanceof SkeinError) throw error
+    throw new SkeinError(
+      'JOURNAL_FAILED',
+      `read "${segment.path}": ${messageOf(error)}; look after the disk`,
+      {
+        cause: error,
+      },
+    )
+  }
+}
+
+const isWhole = (segment: Segment, { buffer, base }: ReadWindow, ordinal: number): boolean => {
+  const offset = segment.index.offsetAt(ordinal)
+  const at = offset - base
+  return (
+    spanOf(bodyBytesAt(buffer, at)) <= segment.index.boundAt(ordinal) - offset &&
+    isSealed(buffer, at, segment.salt, offset)
+  )
+}
+
+const recordAt = (segment: Segment, { buffer, base }: ReadWindow, ordinal: number): JournalRecord => {
+  const at = segment.index.offsetAt(ordinal) - base
+  const start = at + HEAD_BYTES
+  return { type: typeAt(buffer, at), body: buffer.subarray(start, start + bodyBytesAt(buffer, at)) }
+}
+
+const blame = (segment: Segment, ordinal: number, fault: Fault): void => {
+  const sequence = segment.index.sequenceAt(ordinal)
+  segment.isDamaged = true
+  fault(
+    new SkeinError(
+      'JOURNAL_DAMAGED',
+      `read record ${sequence} of "${segment.path}": its bytes are not those that were written; the file is kept as it is`,
+    ),
+  )
+}

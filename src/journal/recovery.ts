@@ -1,0 +1,73 @@
+import type { SkeinError } from '../errors.ts'
+import { asOpenError } from './data-directory.ts'
+import type { Files } from './files.ts'
+import { cutTail } from './quarantine.ts'
+import type { Ranges } from './ranges.ts'
+import type { Segment } from './segment.ts'
+import { type Damage, type Survey, surveyJournal } from './survey.ts'
+
+/** The end of the last segment, which was being written when its writer ended: nobody was told that it counts. */
+export interface Cut {
+  readonly segment: string
+  readonly offset: number
+  readonly bytes: number
+  /** Where a copy of it is, below the journal's directory; undefined if none could be made. */
+  readonly copy: string | undefined
+}
+
+/** What was found when the journal was opened. */
+export interface Recovery {
+  /** Records that are owed. */
+  readonly records: number
+  readonly cut: Cut | undefined
+  readonly damage: readonly Damage[]
+  /** Sequences that are owed and cannot be read: `[from, to, …]`, both included. */
+  readonly lost: Ranges
+  /** Records above this sequence may be lost as well, and nothing says how many. */
+  readonly lostAfter: number | undefined
+  /** The time of day that was last recorded, or 0. */
+  readonly lastWallMs: number
+}
+
+/** Reads the journal, repairs what a crash left, and says what it found. */
+export const recover = async (
+  files: Files,
+  directory: string,
+  nodeId: string,
+  fault: (error: SkeinError) => void,
+): Promise<{ survey: Survey; recovery: Recovery }> => {
+  const survey = await surveyJournal(files, directory, nodeId)
+  const attempt = async <T>(run: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await run()
+    } catch (error) {
+      // Nothing depends on it: the next segment says where this one ends, and what is left over means nothing.
+      fault(asOpenError(directory, error))
+      return undefined
+    }
+  }
+  let cut: Cut | undefined
+  const { torn } = survey
+  if (torn !== undefined) {
+    const { segment, from, to } = torn
+    const copy = await attempt(() => cutTail(files, directory, segment, from, to))
+    cut = { segment: segment.name, offset: from, bytes: to - from, copy }
+  }
+  const last = survey.segments.list.at(-1)
+  if (last !== undefined && (torn === undefined || cut?.copy === undefined))
+    await attempt(() => syncSegment(files, last))
+  for (const name of survey.leftovers) await attempt(() => files.remove(`${directory}/${name}`))
+  if (survey.leftovers.length > 0) await attempt(() => files.syncDirectory(directory))
+  const { damage, lost, lostAfter, lastWallMs } = survey
+  return { survey, recovery: { records: survey.segments.live, cut, damage, lost, lostAfter, lastWallMs } }
+}
+
+/** What the page cache shows of the last segment counts from now on, so the disk must have it, too. */
+const syncSegment = async (files: Files, segment: Segment): Promise<void> => {
+  const file = await files.open(segment.path, 'change')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}

@@ -1,0 +1,127 @@
+import { addRange, normalise, type Ranges } from './ranges.ts'
+import type { Segment } from './segment.ts'
+
+/** All segments in the order of their numbers, which is that of their sequences; the last may be the active one. */
+export class Segments {
+  #list: Segment[] = []
+  #bytes = 0
+  #sparse: () => void = () => {}
+
+  get list(): readonly Segment[] {
+    return this.#list
+  }
+
+  /** Of all segments together; every append asks for it. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  get live(): number {
+    let live = 0
+    for (const segment of this.#list) live += segment.index.live
+    return live
+  }
+
+  get liveBytes(): number {
+    let bytes = 0
+    for (const segment of this.#list) bytes += segment.index.liveBytes
+    return bytes
+  }
+
+  /** Calls `sparse` when a segment has become empty or sparse, or is no longer the last. */
+  watch(sparse: () => void): void {
+    this.#sparse = sparse
+  }
+
+  add(segment: Segment): void {
+    this.#list.push(segment)
+    this.#bytes += segment.bytes
+    this.#sparse()
+  }
+
+  grow(segment: Segment, bytes: number): void {
+    segment.bytes += bytes
+    this.#bytes += bytes
+  }
+
+  /** Puts one in the place of some that stand side by side; none drops them. */
+  replace(run: readonly Segment[], by?: Segment): void {
+    const at = this.#list.indexOf(run[0]!)
+    this.#list = this.#list.toSpliced(at, run.length, ...(by === undefined ? [] : [by]))
+    this.#bytes = this.#list.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
+  /** The segment in which this sequence stands, if it does. */
+  find(sequence: number): Segment | undefined {
+    const segment = this.#list[this.#after(sequence) - 1]
+    return segment !== undefined && segment.index.lastSequence >= sequence ? segment : undefined
+  }
+
+  /** The first segment that holds this sequence or one after it. */
+  from(sequence: number): Segment | undefined {
+    return this.#list
+      .slice(Math.max(0, this.#after(sequence) - 1))
+      .find(({ index }) => index.count > 0 && index.lastSequence >= sequence)
+  }
+
+  /** Of the last record that was ever placed, or 0. */
+  get lastSequence(): number {
+    return this.#list.findLast(({ index }) => index.count > 0)?.index.lastSequence ?? 0
+  }
+
+  /** Answers how many of them were live. */
+  settle(from: number, to: number): number {
+    const active = this.#list.length - 1
+    let settled = 0
+    for (let at = Math.max(0, this.#after(from) - 1); at <= active; at++) {
+      const segment = this.#list[at]!
+      const { index } = segment
+      if (index.count === 0) continue
+      if (index.firstSequence > to) break
+      const count = index.settle(from, to)
+      settled += count
+      if (count === 0 || at === active) continue
+      if (index.live === 0 || (!segment.isNoted && index.liveBytes * 2 < segment.bytes)) {
+        segment.isNoted = true
+        this.#sparse()
+      }
+    }
+    return settled
+  }
+
+  /** What is owed, with what stood in damaged parts: that is owed as long as those parts are kept. */
+  owed(): Ranges {
+    const ranges: number[] = []
+    let hasLost = false
+    for (const { index, lost } of this.#list) {
+      hasLost ||= lost.length > 0
+      for (let at = 0; at < index.count; at++) {
+        if (!index.isLive(at)) continue
+        const sequence = index.sequenceAt(at)
+        addRange(ranges, sequence, sequence)
+      }
+    }
+    return hasLost ? normalise([...ranges, ...this.#list.flatMap(({ lost }) => lost)]) : ranges
+  }
+
+  /** Which is the first segment that begins behind this sequence. */
+  #after(sequence: number): number {
+    let low = 0
+    let high = this.#list.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (this.#startOf(middle) <= sequence) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  /** An empty segment begins where the next one does. */
+  #startOf(at: number): number {
+    for (let next = at; next < this.#list.length; next++) {
+      const { index } = this.#list[next]!
+      if (index.count > 0) return index.firstSequence
+    }
+    return Number.POSITIVE_INFINITY
+  }
+}
