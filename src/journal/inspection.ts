@@ -3,7 +3,7 @@ import { diskFiles } from './disk-files.ts'
 import { codeOf, type Files } from './files.ts'
 import type { Ranges } from './ranges.ts'
 import { eachRecord, type Visit } from './reading.ts'
-import type { Segment } from './segment.ts'
+import type { Segment } from './segments.ts'
 import { type Damage, type Survey, surveyJournal } from './survey.ts'
 
 export interface InspectOptions {

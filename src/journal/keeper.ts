@@ -1,14 +1,12 @@
 import type { Clock } from '../clock.ts'
 import { messageOf, SkeinError } from '../errors.ts'
-import { chooseRun } from './compaction.ts'
+import { chooseRun, MergeDamage, MergeStuck, mergeSegments } from './compaction.ts'
 import { codeOf, type Files, isFull } from './files.ts'
 import { HEADER_BYTES } from './header.ts'
-import { MergeDamage, MergeStuck, mergeSegments } from './merge.ts'
 import type { Pipeline } from './pipeline.ts'
-import { keepDamaged } from './quarantine.ts'
+import { keepDamaged } from './recovery.ts'
 import type { Reserve } from './reserve.ts'
-import type { Segment } from './segment.ts'
-import type { Segments } from './segments.ts'
+import type { Segment, Segments } from './segments.ts'
 import type { Tail } from './tail.ts'
 
 export interface KeeperOptions {

@@ -1,12 +1,10 @@
 import type { Clock } from '../clock.ts'
 import { messageOf, SkeinError } from '../errors.ts'
-import { Deferred, Group, type Parts } from './group.ts'
-import { encodeNote, NOTE, noteBound } from './note.ts'
+import { Deferred, Group, type Parts, Settlements } from './group.ts'
 import { normalise, type Ranges } from './ranges.ts'
-import { sealRecord, spanOf } from './record.ts'
+import { encodeNote, NOTE, noteBound, sealRecord, spanOf } from './record.ts'
 import type { Reserve } from './reserve.ts'
 import type { Segments } from './segments.ts'
-import { Settlements } from './settlements.ts'
 import type { Tail } from './tail.ts'
 
 export interface PipelineOptions {

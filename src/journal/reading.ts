@@ -1,10 +1,9 @@
 import { messageOf, SkeinError } from '../errors.ts'
 import { Reader } from '../protocol/bytes.ts'
-import { codeOf } from './files.ts'
+import { codeOf, type File, readAll } from './files.ts'
 import { bodyBytesAt, HEAD_BYTES, isSealed, spanOf, typeAt } from './record.ts'
-import type { Segment } from './segment.ts'
-import type { Segments } from './segments.ts'
-import { liveWindows, type ReadWindow, readWindow } from './window.ts'
+import type { SegmentIndex } from './segment-index.ts'
+import type { Segment, Segments } from './segments.ts'
 
 /** Sees one record; the reader stands on its body and is valid during the call only. */
 export type Visit = (sequence: number, type: number, body: Reader) => void
@@ -137,4 +136,50 @@ const blame = (segment: Segment, ordinal: number, fault: Fault): void => {
       `read record ${sequence} of "${segment.path}": its bytes are not those that were written; the file is kept as it is`,
     ),
   )
+}
+
+/** How much of a segment is read at once. */
+const WINDOW_BYTES = 256 * 1024
+
+/** Some records that stand near each other, read together: those from `from` to before `to`. */
+export interface ReadWindow {
+  readonly buffer: Buffer
+  /** Where the buffer begins in the segment. */
+  readonly base: number
+  readonly from: number
+  readonly to: number
+}
+
+/** Reads the live records from the ordinal `from` to before `to`, some at a time; those settled meanwhile come along. */
+export async function* liveWindows(
+  file: File,
+  index: SegmentIndex,
+  from: number,
+  to: number,
+): AsyncGenerator<ReadWindow> {
+  let next = from
+  while (next < to) {
+    while (next < to && !index.isLive(next)) next++
+    if (next === to) return
+    const base = index.offsetAt(next)
+    let last = next
+    for (let at = next + 1; at < to && index.boundAt(at) - base <= WINDOW_BYTES; at++) {
+      if (index.isLive(at)) last = at
+    }
+    yield await readWindow(file, index, next, last + 1)
+    next = last + 1
+  }
+}
+
+/** What cannot be read is zeros, which no CRC fits. */
+export const readWindow = async (
+  file: File,
+  index: SegmentIndex,
+  from: number,
+  to: number,
+): Promise<ReadWindow> => {
+  const base = index.offsetAt(from)
+  const buffer = Buffer.allocUnsafe(index.boundAt(to - 1) - base)
+  buffer.fill(0, await readAll(file, buffer, base))
+  return { buffer, base, from, to }
 }

@@ -1,12 +1,13 @@
 import { type File, readAll } from './files.ts'
 import { HEADER_BYTES } from './header.ts'
-import { decodeNote, NOTE } from './note.ts'
 import { addRange, type Ranges } from './ranges.ts'
 import {
   bodyBytesAt,
+  decodeNote,
   HEAD_BYTES,
   isPlausible,
   isSealed,
+  NOTE,
   NOTE_TYPE,
   sequenceAt,
   spanOf,

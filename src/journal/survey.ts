@@ -4,8 +4,7 @@ import { FORMAT_VERSION, HEADER_BYTES, type Header, isSuperseded, placeOf, readH
 import { addRange, normalise, type Ranges, subtract } from './ranges.ts'
 import { HEAD_BYTES } from './record.ts'
 import { type Hole, type Scan, scanSegment, sequencesOf } from './scan.ts'
-import { Segment } from './segment.ts'
-import { Segments } from './segments.ts'
+import { Segment, Segments } from './segments.ts'
 
 /** A part of a segment that cannot be used. */
 export interface Damage {

@@ -1,10 +1,8 @@
 import { type ErrorCode, messageOf, SkeinError } from '../errors.ts'
 import { type File, type Files, isFull, type Lock, TEMPORARY, writeAll } from './files.ts'
 import { HEADER_BYTES, putHeader } from './header.ts'
-import { encodeNote, NOTE } from './note.ts'
-import { sealRecord } from './record.ts'
-import { Segment } from './segment.ts'
-import type { Segments } from './segments.ts'
+import { encodeNote, NOTE, sealRecord } from './record.ts'
+import { Segment, type Segments } from './segments.ts'
 
 export interface TailOptions {
   readonly files: Files
@@ -115,7 +113,10 @@ export class Tail {
     throw refusal(`write to "${this.#active!.path}"`, error)
   }
 
-  /** The active segment is left as it is; the next one says where it ended. */
+  /**
+   * The active segment is left as it is; the next one says where it ended, and that what was to be written is void. So
+   * it is never JOURNAL_FULL, which would be tried again.
+   */
   async #abandon(sequence: number, error: unknown): Promise<never> {
     const { path } = this.#active!
     await this.#leave()
@@ -129,7 +130,7 @@ export class Tail {
         { cause: error },
       )
     }
-    throw refusal(`write to "${path}"`, error)
+    throw refusal(`write to "${path}"`, error, 'JOURNAL_FAILED')
   }
 
   async #leave(): Promise<void> {
@@ -203,10 +204,13 @@ export class Tail {
 }
 
 /** What is told of something that was not written and never will be. */
-const refusal = (attempt: string, error: unknown): SkeinError => {
-  const isRoom = isFull(error)
-  const code: ErrorCode = isRoom ? 'JOURNAL_FULL' : 'JOURNAL_FAILED'
-  const advice = isRoom ? 'it goes on by itself when there is room on the disk' : 'look after the disk'
+const refusal = (
+  attempt: string,
+  error: unknown,
+  code: ErrorCode = isFull(error) ? 'JOURNAL_FULL' : 'JOURNAL_FAILED',
+): SkeinError => {
+  const advice =
+    code === 'JOURNAL_FULL' ? 'it goes on by itself when there is room on the disk' : 'look after the disk'
   return new SkeinError(code, `${attempt}: ${messageOf(error)}; nothing of it counts, ${advice}`, {
     cause: error,
   })

@@ -1,7 +1,6 @@
 import type { Clock } from '../../src/clock.ts'
 import { isSkeinError, type SkeinError } from '../../src/errors.ts'
-import { Journal } from '../../src/journal/journal.ts'
-import type { JournalLimits } from '../../src/journal/limits.ts'
+import { Journal, type JournalLimits } from '../../src/journal/journal.ts'
 import type { Recovery } from '../../src/journal/recovery.ts'
 import type { SimFiles } from './sim-fs.ts'
 
