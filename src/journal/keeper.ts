@@ -87,7 +87,7 @@ export class Keeper {
   async #step(): Promise<boolean> {
     const { segments, pipeline, tail, reserve } = this.#options
     const sealed = segments.list.filter((segment) => segment !== tail.active)
-    const empty = sealed.filter(({ index }) => index.live === 0)
+    const empty = sealed.filter((segment) => segment.index.live === 0 && !segments.isNeeded(segment))
     if (empty.length > 0) return await this.#retire(empty)
     if (await this.#compact(sealed)) return true
     if (this.#isShort() && this.#isActiveSparse()) return await pipeline.rotate()
@@ -152,10 +152,13 @@ export class Keeper {
   async #compact(sealed: readonly Segment[]): Promise<boolean> {
     const { segments, segmentBytes, totalBytes } = this.#options
     if (this.#isStuck) return false
+    // Written anew it says itself where it ends, and the segment after it is free.
+    const overlong = sealed.find((segment) => segment.isOverlong && !segment.isDamaged)
+    if (overlong !== undefined) return await this.#merge([overlong])
     const candidates = sealed.map((segment) => ({
       bytes: segment.bytes,
       liveBytes: segment.index.liveBytes,
-      isMovable: !segment.isDamaged,
+      isMovable: !segment.isDamaged && !segments.isNeeded(segment),
     }))
     const run = chooseRun(candidates, {
       segmentBytes,

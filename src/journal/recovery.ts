@@ -50,6 +50,7 @@ export const recover = async (
   if (torn !== undefined) {
     const { segment, from, to } = torn
     const copy = await attempt(() => cutTail(files, directory, segment, from, to))
+    segment.isOverlong = copy === undefined
     cut = { segment: segment.name, offset: from, bytes: to - from, copy }
   }
   const last = survey.segments.list.at(-1)

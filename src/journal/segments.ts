@@ -14,6 +14,10 @@ export class Segment {
   bytes: number
   /** Damage was found in it: it is neither rewritten nor removed, since it may be read again one day. */
   isDamaged = false
+  /** Its file is longer than it counts, and only the segment that follows it says so. */
+  isOverlong = false
+  /** The segment of which this one says where it ends. */
+  previous = 0
   /** Owed sequences that stood in a damaged part of it. */
   lost: Ranges = []
   /** It was said to whom it concerns that little of it is live. */
@@ -132,6 +136,13 @@ export class Segments {
     return this.#list
       .slice(Math.max(0, this.#after(sequence) - 1))
       .find(({ index }) => index.count > 0 && index.lastSequence >= sequence)
+  }
+
+  /** Whether only this segment says where another one ends, which is still there. */
+  isNeeded({ previous }: Segment): boolean {
+    return this.#list.some(
+      ({ place, isOverlong }) => isOverlong && place.generation === 0 && place.first === previous,
+    )
   }
 
   /** Of the last record that was ever placed, or 0. */

@@ -141,6 +141,7 @@ class Surveyor {
     const known = this.#endOf(entry)
     const end = known ?? fileBytes
     segment.bytes = end
+    segment.previous = header?.previous ?? 0
     const isLast = entry === this.#found.at(-1)
     const scan = await segment.use((file: File) =>
       scanSegment(file, segment.salt, end, segment.index, this.#last),
@@ -152,6 +153,7 @@ class Surveyor {
       segment.index.cut(tornAt)
       this.#segments.grow(segment, tornAt - end)
     }
+    segment.isOverlong = segment.bytes < fileBytes
     const holes: Hole[] = scan.holes.filter(({ from }) => tornAt === undefined || from < tornAt)
     if (entry.isHeaderDamaged) holes.unshift({ from: 0, to: Math.min(HEADER_BYTES, fileBytes) })
     if (holes.length > 0) {

@@ -119,6 +119,7 @@ export class Tail {
    */
   async #abandon(sequence: number, error: unknown): Promise<never> {
     const { path } = this.#active!
+    this.#active!.isOverlong = true
     await this.#leave()
     try {
       await this.#begin(sequence)
@@ -191,6 +192,7 @@ export class Tail {
     const ranges = isVolatile ? [] : segments.owed()
     const note = encodeNote({ kind: NOTE.owed, wallMs: wall(), accepted: HEADER_BYTES, ranges }, sequence)
     sealRecord(note, 0, segment.salt, HEADER_BYTES)
+    segment.previous = this.#previous.number
     const header = Buffer.alloc(HEADER_BYTES)
     putHeader(header, {
       ...segment.place,
