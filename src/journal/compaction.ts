@@ -3,12 +3,15 @@ import { type Files, TEMPORARY, writeAll } from './files.ts'
 import { HEADER_BYTES, putHeader } from './header.ts'
 import { liveWindows } from './reading.ts'
 import { bodyBytesAt, isSealed, sealRecord, spanOf } from './record.ts'
+import { MOST_SPREAD } from './segment-index.ts'
 import { Segment } from './segments.ts'
 
 /** What is known of a segment that may be put together with its neighbours. */
 export interface Candidate {
   readonly bytes: number
   readonly liveBytes: number
+  readonly firstSequence: number
+  readonly lastSequence: number
   readonly isMovable: boolean
 }
 
@@ -43,6 +46,7 @@ export const chooseRun = (
       live += candidate.liveBytes
       cost += candidate.liveBytes
       if (!candidate.isMovable || live > segmentBytes || live > roomBytes) break
+      if (candidate.lastSequence - candidates[from]!.firstSequence > MOST_SPREAD) break
       const gain = bytes - cost
       // A byte written must earn its keep: of two runs the one that gains more for what it writes.
       if (gain < share * bytes || gain / cost <= bestGain) continue

@@ -116,7 +116,7 @@ const FIRST_NUMBERS = 0x7fff_ffff
 /** Records on the way to being settled, kept by one process in one directory; see README.md. */
 export class Journal {
   readonly #works: Works
-  #isClosed = false
+  #closing: Promise<boolean> | undefined
 
   private constructor(works: Works) {
     this.#works = works
@@ -235,7 +235,7 @@ export class Journal {
    */
   append(type: number, parts: Parts, { reserve = false, replaces }: AppendOptions = {}): Appended {
     const { pipeline, segments, limits, keeper } = this.#works
-    if (this.#isClosed) throw new SkeinError('CLOSED', 'append to the journal: it is closed')
+    if (this.#closing !== undefined) throw new SkeinError('CLOSED', 'append to the journal: it is closed')
     if (!(type >= 1 && type <= MAX_USER_TYPE))
       throw new SkeinError(
         'OPTION_INVALID',
@@ -268,7 +268,7 @@ export class Journal {
   }
 
   /**
-   * Says that these are not needed any more; that holds at once. Resolves to true when it is recorded as well, so that
+   * Says that these are not needed any more; that holds at once, or as soon as they are written. Resolves to true when it is recorded as well, so that
    * they do not come back after a crash, and to false if the journal was closed without that. It never rejects.
    */
   settle(first: number, last: number = first): Promise<boolean> {
@@ -280,7 +280,7 @@ export class Journal {
     return (await this.readAll([sequence]))[0]!
   }
 
-  /** Records in the order asked for: those that stand near each other are read together. @throws JOURNAL_FAILED */
+  /** Records in the order asked for: those that stand near each other are read together. It never rejects. */
   async readAll(sequences: readonly number[]): Promise<(JournalRecord | Absence)[]> {
     const { pipeline, segments, options } = this.#works
     const highest = sequences.reduce((most, sequence) => Math.max(most, sequence), 0)
@@ -288,7 +288,10 @@ export class Journal {
     return await readRecords(segments, sequences, options.fault)
   }
 
-  /** Shows every record that is owed now, in order; what is appended meanwhile does not come along. */
+  /**
+   * Shows every record that is owed now, in order; what is appended meanwhile does not come along. What cannot be read
+   * is left out and told as a fault.
+   */
   async each(visit: Visit): Promise<void> {
     await eachRecord(this.#works.segments, visit, this.#works.options.fault)
   }
@@ -310,9 +313,12 @@ export class Journal {
   }
 
   /** Writes and syncs what waits, and gives the directory back. Answers false if not all of it could be recorded. */
-  async close(): Promise<boolean> {
-    if (this.#isClosed) return true
-    this.#isClosed = true
+  close(): Promise<boolean> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<boolean> {
     const { pipeline, keeper, tail, lock } = this.#works
     const [isRecorded] = await Promise.all([pipeline.close(), keeper.stop()])
     await tail.close()

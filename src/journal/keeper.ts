@@ -86,7 +86,9 @@ export class Keeper {
   /** Does one thing, the most useful first; answers whether there may be more. */
   async #step(): Promise<boolean> {
     const { segments, pipeline, tail, reserve } = this.#options
-    const sealed = segments.list.filter((segment) => segment !== tail.active)
+    // Where none can be begun the last one stays: it says which sequences were given out.
+    const last = tail.active ?? segments.list.at(-1)
+    const sealed = segments.list.filter((segment) => segment !== last)
     const empty = sealed.filter((segment) => segment.index.live === 0 && !segments.isNeeded(segment))
     if (empty.length > 0) return await this.#retire(empty)
     if (await this.#compact(sealed)) return true
@@ -152,12 +154,11 @@ export class Keeper {
   async #compact(sealed: readonly Segment[]): Promise<boolean> {
     const { segments, segmentBytes, totalBytes } = this.#options
     if (this.#isStuck) return false
-    // Written anew it says itself where it ends, and the segment after it is free.
-    const overlong = sealed.find((segment) => segment.isOverlong && !segment.isDamaged)
-    if (overlong !== undefined) return await this.#merge([overlong])
     const candidates = sealed.map((segment) => ({
       bytes: segment.bytes,
       liveBytes: segment.index.liveBytes,
+      firstSequence: segment.index.firstSequence,
+      lastSequence: segment.index.lastSequence,
       isMovable: !segment.isDamaged && !segments.isNeeded(segment),
     }))
     const run = chooseRun(candidates, {
@@ -165,8 +166,10 @@ export class Keeper {
       roomBytes: Math.max(HEADER_BYTES, totalBytes - segments.bytes),
       share: this.#isShort() ? SHARE_UNDER_PRESSURE : SHARE,
     })
-    if (run === undefined) return false
-    return await this.#merge(sealed.slice(run.from, run.to + 1))
+    if (run !== undefined) return await this.#merge(sealed.slice(run.from, run.to + 1))
+    // Written anew it says itself where it ends, and the segment after it is free.
+    const overlong = sealed.find((segment) => segment.isOverlong && !segment.isDamaged)
+    return overlong !== undefined && (await this.#merge([overlong]))
   }
 
   /** Answers whether there may be more to do. */

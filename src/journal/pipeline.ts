@@ -109,6 +109,7 @@ export class Pipeline {
   /** Resolves to true when it is recorded that these are settled, to false if the journal was closed before. */
   settle(from: number, to: number): Promise<boolean> {
     if (this.#isClosed) return Promise.resolve(false)
+    if (from > to) return RECORDED
     if (to > this.#written) return this.ended(to).then(() => this.settle(from, Math.min(to, this.#written)))
     this.#options.segments.settle(from, to)
     if (this.#options.isVolatile) return RECORDED

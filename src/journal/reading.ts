@@ -1,6 +1,6 @@
 import { messageOf, SkeinError } from '../errors.ts'
 import { Reader } from '../protocol/bytes.ts'
-import { codeOf, type File, readAll } from './files.ts'
+import { type File, readAll } from './files.ts'
 import { bodyBytesAt, HEAD_BYTES, isSealed, spanOf, typeAt } from './record.ts'
 import type { SegmentIndex } from './segment-index.ts'
 import type { Segment, Segments } from './segments.ts'
@@ -14,8 +14,11 @@ export interface JournalRecord {
   readonly body: Buffer
 }
 
-/** Why there is no record: it is settled or never was, or what stands there is not what was written. */
-export type Absence = 'settled' | 'damaged'
+/**
+ * Why there is no record: it is settled or never was; what stands there is not what was written; or the disk does not
+ * show it now, and may later.
+ */
+export type Absence = 'settled' | 'damaged' | 'unreadable'
 
 type Fault = (error: SkeinError) => void
 
@@ -33,7 +36,7 @@ export const eachRecord = async (segments: Segments, visit: Visit, fault: Fault)
     const first = index.lowerBound(next)
     const count = index.lowerBound(end + 1)
     next = index.lastSequence + 1
-    await reading(segment, async (file) => {
+    await reading(segment, fault, async (file) => {
       for await (const window of liveWindows(file, index, first, count))
         showAll(segment, window, visit, fault)
     })
@@ -45,12 +48,8 @@ const showAll = (segment: Segment, window: ReadWindow, visit: Visit, fault: Faul
   const { index } = segment
   const reader = new Reader(buffer)
   for (let ordinal = from; ordinal < to; ordinal++) {
-    if (!index.isLive(ordinal)) continue
+    if (!index.isLive(ordinal) || absenceOf(segment, window, ordinal, fault) !== undefined) continue
     const at = index.offsetAt(ordinal) - base
-    if (!isWhole(segment, window, ordinal)) {
-      blame(segment, ordinal, fault)
-      continue
-    }
     reader.at = at + HEAD_BYTES
     reader.end = reader.at + bodyBytesAt(buffer, at)
     visit(index.sequenceAt(ordinal), typeAt(buffer, at), reader)
@@ -86,39 +85,54 @@ export const readRecords = async (
       wanted.push({ position, ordinal })
     }
     if (wanted.length === 0) continue
-    const from = wanted[0]!.ordinal
-    const to = wanted.at(-1)!.ordinal + 1
-    const window = await reading(segment, (file) => readWindow(file, index, from, to))
-    for (const { position, ordinal } of wanted) {
-      if (!isWhole(segment, window, ordinal)) blame(segment, ordinal, fault)
-      answers[position] = isWhole(segment, window, ordinal) ? recordAt(segment, window, ordinal) : 'damaged'
-    }
+    for (const { position } of wanted) answers[position] = 'unreadable'
+    await reading(segment, fault, async (file) => {
+      const window = await readWindow(file, index, wanted[0]!.ordinal, wanted.at(-1)!.ordinal + 1)
+      for (const { position, ordinal } of wanted)
+        answers[position] = absenceOf(segment, window, ordinal, fault) ?? recordAt(segment, window, ordinal)
+    })
   }
   return answers
 }
 
-const reading = async <T>(segment: Segment, run: Parameters<typeof segment.use<T>>[0]): Promise<T> => {
+/** Lends the segment's file, if it can be opened. */
+const reading = async (segment: Segment, fault: Fault, run: (file: File) => Promise<void>): Promise<void> => {
+  let isOpen = false
   try {
-    return await segment.use(run)
+    await segment.use(async (file) => {
+      isOpen = true
+      await run(file)
+    })
   } catch (error) {
-    if (codeOf(error) === undefined || error instanceof SkeinError) throw error
-    throw new SkeinError(
-      'JOURNAL_FAILED',
-      `read "${segment.path}": ${messageOf(error)}; look after the disk`,
-      {
-        cause: error,
-      },
-    )
+    if (isOpen) throw error
+    const sentence = `read "${segment.path}": ${messageOf(error)}; what is in it stays owed, look after the disk`
+    fault(new SkeinError('JOURNAL_FAILED', sentence, { cause: error }))
   }
 }
 
-const isWhole = (segment: Segment, { buffer, base }: ReadWindow, ordinal: number): boolean => {
+const absenceOf = (
+  segment: Segment,
+  { buffer, base, unreadable }: ReadWindow,
+  ordinal: number,
+  fault: Fault,
+): Absence | undefined => {
   const offset = segment.index.offsetAt(ordinal)
   const at = offset - base
-  return (
+  const named = (): string => `read record ${segment.index.sequenceAt(ordinal)} of "${segment.path}"`
+  if (unreadable.has(ordinal)) {
+    const sentence = `${named()}: the disk does not show it; it stays owed, look after the disk`
+    fault(new SkeinError('JOURNAL_FAILED', sentence))
+    return 'unreadable'
+  }
+  if (
     spanOf(bodyBytesAt(buffer, at)) <= segment.index.boundAt(ordinal) - offset &&
     isSealed(buffer, at, segment.salt, offset)
   )
+    return undefined
+  segment.isDamaged = true
+  const sentence = `${named()}: its bytes are not those that were written; the file is kept as it is`
+  fault(new SkeinError('JOURNAL_DAMAGED', sentence))
+  return 'damaged'
 }
 
 const recordAt = (segment: Segment, { buffer, base }: ReadWindow, ordinal: number): JournalRecord => {
@@ -127,20 +141,6 @@ const recordAt = (segment: Segment, { buffer, base }: ReadWindow, ordinal: numbe
   return { type: typeAt(buffer, at), body: buffer.subarray(start, start + bodyBytesAt(buffer, at)) }
 }
 
-const blame = (segment: Segment, ordinal: number, fault: Fault): void => {
-  const sequence = segment.index.sequenceAt(ordinal)
-  segment.isDamaged = true
-  fault(
-    new SkeinError(
-      'JOURNAL_DAMAGED',
-      `read record ${sequence} of "${segment.path}": its bytes are not those that were written; the file is kept as it is`,
-    ),
-  )
-}
-
-/** How much of a segment is read at once. */
-const WINDOW_BYTES = 256 * 1024
-
 /** Some records that stand near each other, read together: those from `from` to before `to`. */
 export interface ReadWindow {
   readonly buffer: Buffer
@@ -148,6 +148,8 @@ export interface ReadWindow {
   readonly base: number
   readonly from: number
   readonly to: number
+  /** Ordinals of those that the disk does not show; their bytes are zeros, which no CRC fits. */
+  readonly unreadable: ReadonlySet<number>
 }
 
 /** Reads the live records from the ordinal `from` to before `to`, some at a time; those settled meanwhile come along. */
@@ -163,7 +165,7 @@ export async function* liveWindows(
     if (next === to) return
     const base = index.offsetAt(next)
     let last = next
-    for (let at = next + 1; at < to && index.boundAt(at) - base <= WINDOW_BYTES; at++) {
+    for (let at = next + 1; at < to && index.boundAt(at) - base <= NEAR_BYTES; at++) {
       if (index.isLive(at)) last = at
     }
     yield await readWindow(file, index, next, last + 1)
@@ -171,15 +173,25 @@ export async function* liveWindows(
   }
 }
 
-/** What cannot be read is zeros, which no CRC fits. */
-export const readWindow = async (
-  file: File,
-  index: SegmentIndex,
-  from: number,
-  to: number,
-): Promise<ReadWindow> => {
+const readWindow = async (file: File, index: SegmentIndex, from: number, to: number): Promise<ReadWindow> => {
   const base = index.offsetAt(from)
   const buffer = Buffer.allocUnsafe(index.boundAt(to - 1) - base)
-  buffer.fill(0, await readAll(file, buffer, base))
-  return { buffer, base, from, to }
+  const unreadable = new Set<number>()
+  const readInto = async (part: Buffer, at: number): Promise<void> => {
+    part.fill(0, await readAll(file, part, at))
+  }
+  try {
+    await readInto(buffer, base)
+  } catch {
+    // One bad sector does not take its neighbours along.
+    for (let ordinal = from; ordinal < to; ordinal++) {
+      const offset = index.offsetAt(ordinal)
+      const part = buffer.subarray(offset - base, index.boundAt(ordinal) - base)
+      await readInto(part, offset).catch(() => {
+        part.fill(0)
+        unreadable.add(ordinal)
+      })
+    }
+  }
+  return { buffer, base, from, to, unreadable }
 }

@@ -1,4 +1,6 @@
 const FIRST_ROOM = 64
+/** Sequences that are further apart than this do not go into one segment. */
+export const MOST_SPREAD = 0xffff_ffff
 
 /**
  * Where the records of one segment stand, and which of them are settled: nine bytes a record, so that a million owed
@@ -35,9 +37,8 @@ export class SegmentIndex {
     return this.#count === 0 ? -1 : this.sequenceAt(this.#count - 1)
   }
 
-  /** Sequences that are further apart than this do not go into one segment. */
   fits(sequence: number): boolean {
-    return this.#count === 0 || sequence - this.#base <= 0xffff_ffff
+    return this.#count === 0 || sequence - this.#base <= MOST_SPREAD
   }
 
   /** Records are added in the order in which they stand. */

@@ -1,6 +1,6 @@
 import type { File, Files } from './files.ts'
 import { nameOf, type Place, saltOf } from './header.ts'
-import { addRange, normalise, type Ranges } from './ranges.ts'
+import { addRange, normalise, type Ranges, subtract } from './ranges.ts'
 import { SegmentIndex } from './segment-index.ts'
 
 /** One file of the journal and what is known of its records. */
@@ -80,6 +80,7 @@ export class Segments {
   #list: Segment[] = []
   #bytes = 0
   #sparse: () => void = () => {}
+  #hasLost = false
 
   get list(): readonly Segment[] {
     return this.#list
@@ -152,6 +153,7 @@ export class Segments {
 
   /** Answers how many of them were live. */
   settle(from: number, to: number): number {
+    if (this.#hasLost) for (const segment of this.#list) segment.lost = subtract(segment.lost, [from, to])
     const active = this.#list.length - 1
     let settled = 0
     for (let at = Math.max(0, this.#after(from) - 1); at <= active; at++) {
@@ -170,19 +172,23 @@ export class Segments {
     return settled
   }
 
-  /** What is owed, with what stood in damaged parts: that is owed as long as those parts are kept. */
+  /** Says what stood in the damaged part of a segment: it is owed until it is settled or the segment is gone. */
+  lose(segment: Segment, lost: Ranges): void {
+    segment.lost = lost
+    this.#hasLost ||= lost.length > 0
+  }
+
+  /** What is owed, there or lost. */
   owed(): Ranges {
     const ranges: number[] = []
-    let hasLost = false
-    for (const { index, lost } of this.#list) {
-      hasLost ||= lost.length > 0
+    for (const { index } of this.#list) {
       for (let at = 0; at < index.count; at++) {
         if (!index.isLive(at)) continue
         const sequence = index.sequenceAt(at)
         addRange(ranges, sequence, sequence)
       }
     }
-    return hasLost ? normalise([...ranges, ...this.#list.flatMap(({ lost }) => lost)]) : ranges
+    return this.#hasLost ? normalise([...ranges, ...this.#list.flatMap(({ lost }) => lost)]) : ranges
   }
 
   /** Which is the first segment that begins behind this sequence. */

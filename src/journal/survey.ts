@@ -231,7 +231,7 @@ class Surveyor {
       const before = Math.max(0, ...list.slice(0, at).map(({ index }) => index.lastSequence))
       const behind = list.slice(at + 1).find(({ index }) => index.count > 0)?.index.firstSequence
       const elsewhere = subtract(lost, [before + 1, (behind ?? Number.MAX_SAFE_INTEGER) - 1])
-      segment.lost = subtract(lost, elsewhere)
+      this.#segments.lose(segment, subtract(lost, elsewhere))
     }
   }
 }
