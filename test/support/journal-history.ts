@@ -87,6 +87,8 @@ export class History {
   #files = new SimFiles()
   #clock = new FakeClock()
   #opened: Opened | undefined
+  /** The disk had no room at some time. */
+  #wasFull = false
   merges = 0
   crashes = 0
   refusals = 0
@@ -140,6 +142,7 @@ export class History {
         this.#fail(step.after, step.how, step.times)
         break
       case 'fill':
+        this.#wasFull = true
         this.#files.capacityBytes = this.#files.usedBytes + step.spareBytes
         break
       case 'empty':
@@ -160,6 +163,7 @@ export class History {
 
   #fail(after: number, how: Failure, times: number): void {
     const first = this.#files.operations + 1 + after
+    this.#wasFull ||= how === 'ENOSPC'
     this.#files.fail = (operation, _, number) =>
       number >= first && number < first + times && !SPARED.includes(operation) ? how : undefined
   }
@@ -185,7 +189,7 @@ export class History {
       this.#opened = await openOn(this.#files, this.#clock, SMALL, this.#durability)
     }
     const { journal, recovery } = this.#opened
-    this.#wrong.push(...(await this.#model.check(journal, recovery)))
+    this.#wrong.push(...(await this.#model.check(journal, recovery, this.#wasFull)))
   }
 
   /** The disk is well again: everything is accepted, settled and gone. */

@@ -85,8 +85,11 @@ export class JournalModel {
     })
   }
 
-  /** Compares; answers what is wrong, one sentence each, and from then on expects what was found. */
-  async check(journal: Journal, recovery: Recovery): Promise<string[]> {
+  /**
+   * Compares; answers what is wrong, one sentence each, and from then on expects what was found. A journal that could
+   * not write on a full disk may name as lost what it removed settled.
+   */
+  async check(journal: Journal, recovery: Recovery, wasFull = false): Promise<string[]> {
     const faults: string[] = []
     const found = new Set<number>()
     let last = 0
@@ -103,7 +106,14 @@ export class JournalModel {
     if (recovery.records !== found.size)
       faults.push(`${found.size} records, reported were ${recovery.records}`)
     if (recovery.damage.length > 0) faults.push(`damage: ${JSON.stringify(recovery.damage)}`)
-    if (recovery.lost.length > 0) faults.push(`reported as lost: ${recovery.lost.join('-')}`)
+    const isNeeded = (sequence: number): boolean => {
+      const entry = this.#entries.get(sequence)
+      return entry?.fate === 'durable' && !this.#isAccounted(sequence, found)
+    }
+    for (let at = 0; at < recovery.lost.length; at += 2) {
+      for (let lost = recovery.lost[at]!; lost <= recovery.lost[at + 1]!; lost++)
+        if (!wasFull || isNeeded(lost)) faults.push(`${lost} is reported as lost`)
+    }
     for (const [sequence, entry] of this.#entries) {
       const isThere = found.has(sequence)
       if (isThere && entry.fate === 'refused') faults.push(`${sequence} was refused and is there`)
