@@ -44,7 +44,7 @@ const MAX_INTERRUPTIONS = 100
 
 /** Writes all of it: a short write is no success. */
 export const writeAll = async (file: File, pieces: readonly Buffer[], position: number): Promise<void> => {
-  let left = pieces
+  let left = behind(pieces, 0)
   let interrupted = 0
   while (left.length > 0) {
     try {
