@@ -69,7 +69,7 @@ test.each(Object.entries(SCRIPTS))(
     const moments = await momentsOf(script)
     let images = 0
     for (const { files, model, what } of moments) {
-      const { isComplete, ways } = await everyWay(600, async (choose) => {
+      const { isComplete, ways } = await everyWay(1000, async (choose) => {
         const expected = model.clone()
         const clock = new FakeClock()
         const opened = await openOn(files.clone().crash(choose), clock)
