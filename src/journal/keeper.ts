@@ -92,7 +92,7 @@ export class Keeper {
     const empty = sealed.filter((segment) => segment.index.live === 0 && !segments.isNeeded(segment))
     if (empty.length > 0) return await this.#retire(empty)
     if (await this.#compact(sealed)) return true
-    if (this.#isShort() && this.#isActiveSparse()) return await pipeline.rotate()
+    if (this.#isShort() && this.#isActiveSparse() && (await pipeline.rotate())) return true
     const wasHeld = reserve.isHeld
     if (!(await reserve.fill())) this.#again()
     else if (pipeline.isFull) {

@@ -213,9 +213,11 @@ export class Pipeline {
   async #attempt(group: Group | undefined, settled: Ranges, sync: boolean): Promise<SkeinError | undefined> {
     let error = await this.#write(group, settled, sync)
     if (error?.code !== 'JOURNAL_FULL') return error
-    if (!this.isFull) this.#options.fault(error)
-    this.#refusal = error
-    this.#options.full()
+    if (!this.isFull) {
+      this.#refusal = error
+      this.#options.fault(error)
+      this.#options.full()
+    }
     if (group !== undefined) {
       this.#voids.push(...group.refuse(error))
       if (settled.length === 0 && !group.hasKept && !sync) return undefined
