@@ -236,7 +236,7 @@ export class Journal {
   append(type: number, parts: Parts, { reserve = false, replaces }: AppendOptions = {}): Appended {
     const { pipeline, segments, limits, keeper } = this.#works
     if (this.#closing !== undefined) throw new SkeinError('CLOSED', 'append to the journal: it is closed')
-    if (!(type >= 1 && type <= MAX_USER_TYPE))
+    if (!Number.isInteger(type) || type < 1 || type > MAX_USER_TYPE)
       throw new SkeinError(
         'OPTION_INVALID',
         `append to the journal: type ${type} is not 1 to ${MAX_USER_TYPE}`,

@@ -64,6 +64,8 @@ export class SimFiles implements Files {
   readonly #locked = new Set<string>()
   #isDead = false
   operations = 0
+  /** Handles that were not closed. */
+  openFiles = 0
   capacityBytes = Number.POSITIVE_INFINITY
   /** Asked before each operation. */
   fail: (operation: Operation, path: string, number: number) => Failure | undefined = () => undefined
@@ -266,6 +268,7 @@ export class SimFiles implements Files {
   }
 
   #handle(inode: Inode, path: string): File {
+    this.openFiles++
     return {
       read: (into, position) =>
         this.#run('read', path, () => {
@@ -290,7 +293,11 @@ export class SimFiles implements Files {
           inode.durable = inode.changes.reduce(applied, inode.durable)
           inode.changes = []
         }),
-      close: () => this.#run('close', path, () => {}),
+      close: () => {
+        // A handle whose closing fails is closed all the same.
+        this.openFiles--
+        return this.#run('close', path, () => {})
+      },
     }
   }
 
