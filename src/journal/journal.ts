@@ -197,19 +197,22 @@ export class Journal {
       },
       survey.lastSequence,
     )
-    const keeper: Keeper = new Keeper({
-      files,
-      directory,
-      nodeId,
-      segments,
-      pipeline,
-      tail,
-      reserve,
-      clock,
-      segmentBytes,
-      totalBytes,
-      fault,
-    })
+    const keeper: Keeper = new Keeper(
+      {
+        files,
+        directory,
+        nodeId,
+        segments,
+        pipeline,
+        tail,
+        reserve,
+        clock,
+        segmentBytes,
+        totalBytes,
+        fault,
+      },
+      survey.superseded.map((name) => `${directory}/${name}`),
+    )
     segments.watch(() => keeper.kick())
     try {
       await tail.rotate(survey.lastSequence)

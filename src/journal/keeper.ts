@@ -41,9 +41,15 @@ export class Keeper {
   #cancelAgain: (() => void) | undefined
   #againAfterMs = AGAIN_AFTER_MS
   #merges = 0
+  /**
+   * Paths of files that mean nothing any more and may still be there, after a power cut at least. They go before
+   * anything else does: what was put together in another segment would mean something again without that one.
+   */
+  #garbage: string[]
 
-  constructor(options: KeeperOptions) {
+  constructor(options: KeeperOptions, garbage: readonly string[]) {
     this.#options = options
+    this.#garbage = [...garbage]
   }
 
   get merges(): number {
@@ -86,6 +92,7 @@ export class Keeper {
   /** Does one thing, the most useful first; answers whether there may be more. */
   async #step(): Promise<boolean> {
     const { segments, pipeline, tail, reserve } = this.#options
+    await this.#sweep()
     // Where none can be begun the last one stays: it says which sequences were given out.
     const last = tail.active ?? segments.list.at(-1)
     const sealed = segments.list.filter((segment) => segment !== last)
@@ -133,12 +140,12 @@ export class Keeper {
     // That they are settled has to outlast them, or a reader would take their records for lost.
     if (!(await this.#record())) return false
     for (const segment of empty) {
-      segments.replace([segment])
       await segment.unused()
       if (segment.isDamaged) await keepDamaged(files, directory, segment.name)
-      else await remove(files, segment.path)
+      this.#garbage.push(segment.path)
+      segments.replace([segment])
     }
-    await files.syncDirectory(directory)
+    await this.#sweep()
     this.#againAfterMs = AGAIN_AFTER_MS
     return true
   }
@@ -174,7 +181,7 @@ export class Keeper {
 
   /** Answers whether there may be more to do. */
   async #merge(run: readonly Segment[]): Promise<boolean> {
-    const { files, directory, segments, reserve } = this.#options
+    const { segments, reserve } = this.#options
     let merged: Segment | undefined
     try {
       merged = await mergeSegments(run, {
@@ -198,10 +205,18 @@ export class Keeper {
     this.#merges++
     for (const source of run) {
       await source.unused()
-      await remove(files, source.path)
+      this.#garbage.push(source.path)
     }
-    await files.syncDirectory(directory)
+    await this.#sweep()
     return true
+  }
+
+  async #sweep(): Promise<void> {
+    if (this.#garbage.length === 0) return
+    const { files, directory } = this.#options
+    for (const path of this.#garbage) await remove(files, path)
+    await files.syncDirectory(directory)
+    this.#garbage = []
   }
 
   #fail(error: unknown): void {

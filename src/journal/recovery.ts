@@ -56,8 +56,7 @@ export const recover = async (
   const last = survey.segments.list.at(-1)
   if (last !== undefined && (torn === undefined || cut?.copy === undefined))
     await attempt(() => syncSegment(files, last))
-  for (const name of survey.leftovers) await attempt(() => files.remove(`${directory}/${name}`))
-  if (survey.leftovers.length > 0) await attempt(() => files.syncDirectory(directory))
+  for (const name of survey.unfinished) await attempt(() => files.remove(`${directory}/${name}`))
   const { damage, lost, lostAfter, lastWallMs } = survey
   return { survey, recovery: { records: survey.segments.live, cut, damage, lost, lostAfter, lastWallMs } }
 }

@@ -31,8 +31,10 @@ export interface Survey {
   readonly lastNumber: number
   /** The time of day that was recorded last, or 0. */
   readonly lastWallMs: number
-  /** Files without meaning: begun and never finished, or put together in another. */
-  readonly leftovers: readonly string[]
+  /** Names of files that were begun and never finished. */
+  readonly unfinished: readonly string[]
+  /** Names of segments that were put together in another one, which must not go before them. */
+  readonly superseded: readonly string[]
 }
 
 interface Found {
@@ -68,7 +70,11 @@ export const surveyJournal = async (
     if (!superseded.includes(name)) found.push(entry)
   }
   found.sort((a, b) => a.segment.place.first - b.segment.place.first)
-  return new Surveyor(found).survey([...superseded, ...names.filter((name) => name.endsWith(TEMPORARY))])
+  return {
+    ...(await new Surveyor(found).survey()),
+    superseded,
+    unfinished: names.filter((name) => name.endsWith(TEMPORARY)),
+  }
 }
 
 const readEntry = (segment: Segment, nodeId: string): Promise<Found> =>
@@ -120,7 +126,7 @@ class Surveyor {
     this.#found = found
   }
 
-  async survey(leftovers: readonly string[]): Promise<Survey> {
+  async survey(): Promise<Omit<Survey, 'superseded' | 'unfinished'>> {
     for (const entry of this.#found) await this.#look(entry)
     const lost = this.#conclude()
     return {
@@ -132,7 +138,6 @@ class Surveyor {
       lastSequence: Math.max(this.#last, lost.at(-1) ?? 0) + Math.ceil(this.#hiddenBytes / HEAD_BYTES),
       lastNumber: this.#found.at(-1)?.segment.place.last ?? 0,
       lastWallMs: this.#wallMs,
-      leftovers,
     }
   }
 
