@@ -4,15 +4,14 @@ import { crc32 as zlibCrc32 } from 'node:zlib'
 const SMALL_BYTES = 192
 
 const tablesOf = (): readonly Int32Array[] => {
-  const tables = Array.from({ length: 8 }, () => new Int32Array(256))
-  for (let byte = 0; byte < 256; byte++) {
+  const first = Int32Array.from({ length: 256 }, (_, byte) => {
     let crc = byte
     for (let bit = 0; bit < 8; bit++) crc = (crc & 1) === 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1
-    for (const table of tables) {
-      table[byte] = crc
-      crc = (crc >>> 8) ^ tables[0]![crc & 0xff]!
-    }
-  }
+    return crc
+  })
+  const tables = [first]
+  for (let depth = 1; depth < 8; depth++)
+    tables.push(tables.at(-1)!.map((crc) => (crc >>> 8) ^ first[crc & 0xff]!))
   return tables
 }
 

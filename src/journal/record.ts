@@ -88,10 +88,15 @@ export const encodeNote = (note: Note, sequence: number): Buffer => {
   const buffer = Buffer.alloc(noteBound(note.ranges))
   buffer[HEAD_BYTES] = note.kind
   putU48(buffer, HEAD_BYTES + 1, Math.max(0, Math.floor(note.wallMs)))
-  putU48(buffer, HEAD_BYTES + 7, note.accepted)
+  setAccepted(buffer, note.accepted)
   const end = putRanges(buffer, HEAD_BYTES + FIXED_BYTES, note.ranges)
   putHead(buffer, 0, end - HEAD_BYTES, sequence, NOTE_TYPE)
   return buffer.subarray(0, spanOf(end - HEAD_BYTES))
+}
+
+/** A note that speaks of itself knows its length first. */
+export const setAccepted = (note: Buffer, accepted: number): void => {
+  putU48(note, HEAD_BYTES + 7, accepted)
 }
 
 export const decodeNote = (buffer: Buffer, start: number, end: number): Note | undefined => {

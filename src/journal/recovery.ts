@@ -1,6 +1,6 @@
 import type { SkeinError } from '../errors.ts'
 import { asOpenError } from './data-directory.ts'
-import { createWhole, type Files, readAll } from './files.ts'
+import { codeOf, createWhole, type Files, readAll } from './files.ts'
 import type { Ranges } from './ranges.ts'
 import type { Segment } from './segments.ts'
 import { type Damage, type Survey, surveyJournal } from './survey.ts'
@@ -103,7 +103,12 @@ export const cutTail = async (
 /** Puts a damaged segment away of which nothing is owed any more that can be read. */
 export const keepDamaged = async (files: Files, directory: string, name: string): Promise<void> => {
   await prepare(files, directory)
-  await files.rename(`${directory}/${name}`, `${directory}/${DAMAGED}/${name}`)
+  try {
+    await files.rename(`${directory}/${name}`, `${directory}/${DAMAGED}/${name}`)
+  } catch (error) {
+    // An earlier attempt came further than it could tell.
+    if (codeOf(error) !== 'ENOENT') throw error
+  }
   await files.syncDirectory(`${directory}/${DAMAGED}`)
 }
 

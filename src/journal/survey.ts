@@ -245,7 +245,7 @@ class Surveyor {
 const tornFrom = (scan: Scan): number | undefined => {
   // What the disk does not show today it may show tomorrow: nothing is cut for that.
   if (scan.isUnreadable) return undefined
-  // The first note was there before the segment had its name.
+  // The first notes were there before the segment had its name.
   const accepted = Math.max(scan.accepted, HEADER_BYTES + 1)
   return scan.holes.find(({ from }) => from >= accepted)?.from
 }

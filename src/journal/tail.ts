@@ -1,7 +1,7 @@
 import { type ErrorCode, messageOf, SkeinError } from '../errors.ts'
 import { type File, type Files, isFull, type Lock, TEMPORARY, writeAll } from './files.ts'
 import { HEADER_BYTES, putHeader } from './header.ts'
-import { encodeNote, NOTE, sealRecord } from './record.ts'
+import { encodeNote, NOTE, sealRecord, setAccepted } from './record.ts'
 import { Segment, type Segments } from './segments.ts'
 
 export interface TailOptions {
@@ -181,7 +181,7 @@ export class Tail {
     return segment
   }
 
-  /** Header and first note. */
+  /** Header and first note, which is there twice: no single flipped bit takes what it says. */
   #beginning(segment: Segment, sequence: number): Buffer {
     const { nodeId, segments, wall, isVolatile } = this.#options
     // It may have grown since it became the previous one.
@@ -190,8 +190,11 @@ export class Tail {
     )
     if (last !== undefined) this.#previous = { number: last.place.first, end: last.bytes }
     const ranges = isVolatile ? [] : segments.owed()
-    const note = encodeNote({ kind: NOTE.owed, wallMs: wall(), accepted: HEADER_BYTES, ranges }, sequence)
+    const note = encodeNote({ kind: NOTE.owed, wallMs: wall(), accepted: 0, ranges }, sequence)
+    setAccepted(note, HEADER_BYTES + 2 * note.length)
+    const copy = Buffer.from(note)
     sealRecord(note, 0, segment.salt, HEADER_BYTES)
+    sealRecord(copy, 0, segment.salt, HEADER_BYTES + note.length)
     segment.previous = this.#previous.number
     const header = Buffer.alloc(HEADER_BYTES)
     putHeader(header, {
@@ -201,7 +204,7 @@ export class Tail {
       previousEnd: this.#previous.end,
       bytes: 0,
     })
-    return Buffer.concat([header, note])
+    return Buffer.concat([header, note, copy])
   }
 }
 

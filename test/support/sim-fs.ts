@@ -13,8 +13,11 @@ interface Inode {
   durable: Buffer
   /** What it may have besides. */
   changes: Change[]
-  /** The same, of syncs that failed: the kernel has forgotten these, and no later sync brings them. */
-  forgotten: Change[]
+  /**
+   * The same, of syncs that failed: the kernel has forgotten these, and no later sync brings them. What was synced since
+   * is certain and stands behind them.
+   */
+  forgotten: { readonly change: Change; readonly isCertain: boolean }[]
 }
 
 /** A change of a directory; inode undefined: the name goes. */
@@ -263,7 +266,7 @@ export class SimFiles implements Files {
     const { directory, name } = this.#above(path)
     const inode = directory.names.get(name)
     if (inode === undefined) return
-    inode.forgotten.push(...inode.changes)
+    inode.forgotten.push(...inode.changes.map((change) => ({ change, isCertain: false })))
     inode.changes = []
   }
 
@@ -290,7 +293,8 @@ export class SimFiles implements Files {
       truncate: (bytes) => this.#run('truncate', path, () => truncate(inode, bytes)),
       sync: () =>
         this.#run('sync', path, () => {
-          inode.durable = inode.changes.reduce(applied, inode.durable)
+          if (inode.forgotten.length === 0) inode.durable = inode.changes.reduce(applied, inode.durable)
+          else inode.forgotten.push(...inode.changes.map((change) => ({ change, isCertain: true })))
           inode.changes = []
         }),
       close: () => {
@@ -366,7 +370,9 @@ const survivor = (inode: Inode, survivors: Map<Inode, Inode>, choose: Choose, is
   const known = survivors.get(inode)
   if (known !== undefined) return known
   let bytes = inode.durable
-  for (const change of [...inode.forgotten, ...inode.changes]) bytes = perhaps(bytes, change, choose, isFine)
+  for (const { change, isCertain } of inode.forgotten)
+    bytes = isCertain ? applied(bytes, change) : perhaps(bytes, change, choose, isFine)
+  for (const change of inode.changes) bytes = perhaps(bytes, change, choose, isFine)
   const left = { bytes, durable: bytes, changes: [], forgotten: [] }
   survivors.set(inode, left)
   return left
