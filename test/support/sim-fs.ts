@@ -248,7 +248,7 @@ export class SimFiles implements Files {
   }
 
   async #run<T>(operation: Operation, path: string, effect: (failure?: Failure) => T): Promise<T> {
-    await null
+    await Promise.resolve()
     if (this.#isDead) return await new Promise<never>(() => {})
     this.observe(operation, path)
     const what = this.fail(operation, path, ++this.operations)
