@@ -52,7 +52,12 @@ const leave = async (): Promise<Left> => {
   await clock.advance(5000)
   await group(3)
   await settle(30)
-  const lastGroup = await group(3)
+  const active = (): string | undefined => files.paths.filter((path) => path.endsWith('.segment')).at(-1)
+  let lastGroup = 0
+  for (let before = active(), inOne = 0; inOne < 3; before = active()) {
+    lastGroup = await group(2)
+    inOne = before === active() ? inOne + 1 : 0
+  }
   const left = files.kill()
   const segments = left.paths.filter((path) => path.endsWith('.segment')).sort()
   return { files: left, segments, owed, settled, lastGroup }
@@ -63,6 +68,8 @@ let left: Left
 beforeAll(async () => {
   left = await leave()
   expect(left.segments.length).toBeGreaterThanOrEqual(3)
+  // Groups that were accepted for good stand in the last one, too.
+  expect(left.files.bytesOf(left.segments.at(-1)!).includes(`record ${left.lastGroup - 1} `)).toBe(true)
   expect(left.segments.some((path) => /-\d+\.\d+\.segment$/.test(path))).toBe(true)
 })
 
@@ -77,8 +84,16 @@ const within = (ranges: readonly number[]): Set<number> => {
 
 type Told = Pick<Recovery, 'lost' | 'lostAfter' | 'damage'> & { readonly isCut: boolean }
 
-/** What is wrong with what a damaged journal shows and tells. */
-const faultsOf = (shown: ReadonlyMap<number, string>, told: Told, isLast: boolean): string[] => {
+/**
+ * What is wrong with what a damaged journal shows and tells; `mayBeCut` are those that may have gone with the end of the
+ * last segment.
+ */
+const faultsOf = (
+  shown: ReadonlyMap<number, string>,
+  told: Told,
+  isLast: boolean,
+  mayBeCut = (sequence: number): boolean => sequence >= left.lastGroup,
+): string[] => {
   const faults: string[] = []
   const lost = within(told.lost)
   for (const [sequence, text] of shown) {
@@ -92,7 +107,7 @@ const faultsOf = (shown: ReadonlyMap<number, string>, told: Told, isLast: boolea
   if (told.isCut && !isLast) faults.push('what is not the end was cut')
   for (const sequence of left.owed.keys()) {
     if (shown.has(sequence) || lost.has(sequence)) continue
-    if (told.isCut && sequence >= left.lastGroup) continue
+    if (told.isCut && mayBeCut(sequence)) continue
     if (told.lostAfter !== undefined && sequence > told.lostAfter) continue
     faults.push(`${sequence} is gone and nobody says so`)
   }
@@ -166,12 +181,20 @@ describe('journal - damage', () => {
     ['a page', 512],
   ])('%s set to zero anywhere: the journal opens, serves the rest, and goes on', async (_, size) => {
     for (const path of left.segments) {
-      const { length } = left.files.bytesOf(path)
+      const bytes = left.files.bytesOf(path)
+      const { length } = bytes
       for (let at = 0; at < length; at += Math.max(3, size)) {
         const { shown, told } = await open(
           damaged(path, (copy) => copy.fill(0, at, Math.min(at + size, length))),
         )
-        expect(faultsOf(shown, told, isLastOne(path)), `${size} bytes at ${at} of ${path}`).toEqual([])
+        // Where nothing whole is left behind the damage, it cannot be told from a larger torn end.
+        const mayBeCut = (sequence: number): boolean => {
+          const start = bytes.indexOf(`record ${sequence} `)
+          return start + textOf(sequence).length > at
+        }
+        expect(faultsOf(shown, told, isLastOne(path), mayBeCut), `${size} bytes at ${at} of ${path}`).toEqual(
+          [],
+        )
       }
     }
   })
@@ -207,6 +230,16 @@ describe('journal - damage', () => {
       if (files.paths.includes(path)) expect(files.bytesOf(path).length).toBe(offset)
     }
     expect(copies).toBeGreaterThan(100)
+  })
+
+  test('a record of an earlier group in the segment that was being written: nothing is cut, what stands behind it is served', async () => {
+    const path = left.segments.at(-1)!
+    const sequence = left.lastGroup - 1
+    const victim = left.files.bytesOf(path).indexOf(`record ${sequence} `)
+    const files = damaged(path, (copy) => copy.fill('#', victim, victim + 4))
+    const { shown, recovery } = await open(files)
+    expect(recovery).toMatchObject({ cut: undefined, lost: [sequence, sequence], lostAfter: undefined })
+    expect([...shown.keys()]).toEqual([...left.owed.keys()].filter((each) => each !== sequence))
   })
 
   test('a record in the middle is lost: it is named once, settled like any other, and its file is put aside', async () => {

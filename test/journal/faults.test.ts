@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { SkeinError } from '../../src/errors.ts'
+import { everyWay } from '../support/every-way.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { JournalModel, type Opened, openOn, SMALL } from '../support/journal-model.ts'
 import { type Failure, type Operation, SimFiles } from '../support/sim-fs.ts'
@@ -183,6 +184,23 @@ describe('journal - on a full disk (G6)', () => {
     await clock.advance(1)
     const again = await openOn(files.kill(), new FakeClock())
     expect(await model.check(again.journal, again.recovery, true)).toEqual([])
+  })
+
+  test('what was refused half-way through its group is not there after a power cut, whatever the disk kept (G1)', async () => {
+    const { files, clock, journal } = await fresh()
+    await journal.append(7, ['before']).durable
+    await clock.advance(10)
+    // Two of three fit; the cut is on the disk before anybody is told.
+    files.capacityBytes = files.usedBytes + 300
+    const outcomes = [1, 2, 3].map(() => outcomeOf(journal.append(7, ['x'.repeat(80)]).durable))
+    const left: SimFiles[] = []
+    void outcomes[0]!.then(() => left.push(files.clone()))
+    expect(await Promise.all(outcomes)).toEqual(['JOURNAL_FULL', 'JOURNAL_FULL', 'JOURNAL_FULL'])
+    const { isComplete } = await everyWay(500, async (choose) => {
+      const { recovery } = await openOn(left[0]!.clone().crash(choose), new FakeClock())
+      expect(recovery).toMatchObject({ records: 1, damage: [], lost: [] })
+    })
+    expect(isComplete).toBe(true)
   })
 
   test('with one owed record in each segment: acks and burials go on in the reserve, and compaction makes room for sends', async () => {
