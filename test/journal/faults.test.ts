@@ -146,6 +146,27 @@ describe('journal - on a disk that fails', () => {
     expect(await again.read(1)).toMatchObject({ body: Buffer.from('x'.repeat(500)) })
   })
 
+  test('what was put together in another segment goes before that one does, however often removing it fails', async () => {
+    const { files, clock, journal } = await fresh()
+    for (let each = 0; each < 28; each++) {
+      journal.append(7, ['x'.repeat(300)])
+      await clock.advance(1)
+    }
+    const merged = (): string[] => files.paths.filter((path) => /-\d+\.\d+\.segment$/.test(path))
+    files.fail = (operation, path) =>
+      operation === 'remove' && /\/\d{12}\.segment$/.test(path) ? 'EIO' : undefined
+    for (let each = 1; each <= 28; each++) if (each % 4 !== 0) void journal.settle(each)
+    await clock.advance(20_000)
+    expect(merged().length).toBeGreaterThan(0)
+    void journal.settle(1, 28)
+    await clock.advance(20_000)
+    expect(merged().length).toBeGreaterThan(0)
+    files.fail = () => undefined
+    await clock.advance(20_000)
+    expect(merged()).toEqual([])
+    expect(files.paths.filter((path) => path.endsWith('.segment')).length).toBeLessThanOrEqual(2)
+  })
+
   test('while the disk fails appends are refused at once, and what is settled stays settled', async () => {
     const { files, clock, journal } = await fresh()
     await journal.append(7, ['x']).durable
