@@ -21,7 +21,7 @@ interface Left {
   readonly lastGroup: number
 }
 
-const textOf = (sequence: number): string => `record ${sequence} `.padEnd(20 + ((sequence * 7) % 40), '.')
+const textOf = (sequence: number): string => `record ${sequence} `.padEnd(11 + ((sequence * 7) % 25), '.')
 
 /** Writes three kinds of segment: one that was put together of others, one that is full, one that is being written. */
 const leave = async (): Promise<Left> => {
