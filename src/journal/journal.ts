@@ -138,6 +138,8 @@ export class Journal {
           : `durability: '${options.durability}' needs a directory`,
       )
     }
+    if (options.nodeId !== undefined && !/^[0-9a-f]{32}$/.test(options.nodeId))
+      throw new SkeinError('OPTION_INVALID', `nodeId: '${options.nodeId}' is not 32 hexadecimal digits`)
     const files = options.files ?? (isVolatile ? new MemoryFiles() : diskFiles)
     const place =
       options.directory === undefined
@@ -232,8 +234,8 @@ export class Journal {
   }
 
   /**
-   * Accepts a record, and answers its sequence: greater than any before, whatever happens to the process. The parts are
-   * copied. Types are 1 to 239.
+   * Accepts a record, and answers its sequence: greater than any before in this process, and than that of any that was
+   * ever durable. The parts are copied. Types are 1 to 239.
    * @throws JOURNAL_FULL, JOURNAL_FAILED, OUTBOX_FULL, VALUE_TOO_LARGE, CLOSED: nothing was accepted
    */
   append(type: number, parts: Parts, { reserve = false, replaces }: AppendOptions = {}): Appended {
@@ -271,8 +273,9 @@ export class Journal {
   }
 
   /**
-   * Says that these are not needed any more; that holds at once, or as soon as they are written. Resolves to true when it is recorded as well, so that
-   * they do not come back after a crash, and to false if the journal was closed without that. It never rejects.
+   * Says that these are not needed any more; that holds at once, or as soon as they are written. Resolves to true when
+   * it is recorded as well, so that they do not come back after a crash, and to false if the journal was closed without
+   * that. It never rejects.
    */
   settle(first: number, last: number = first): Promise<boolean> {
     return this.#works.pipeline.settle(first, last)

@@ -379,6 +379,12 @@ describe('journal - limits (G6)', () => {
     await expect(volatile({ directory: '/data' })).rejects.toThrow("'memory' writes no files")
   })
 
+  test('an id that could not be read again is refused before it is written', async () => {
+    await expect(volatile({ nodeId: 'orders' })).rejects.toThrow(
+      "nodeId: 'orders' is not 32 hexadecimal digits",
+    )
+  })
+
   test('few files are open, whatever is read (G6)', async () => {
     const { journal, files, clock } = await onDisk()
     for (let each = 0; each < 40; each++) {
