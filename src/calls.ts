@@ -1,9 +1,11 @@
-import type { PublishOptions } from './delivery/publisher.ts'
+import type { SendOptions } from './delivery/outbox.ts'
+import type { PublishOptions, PublishOwedOptions, PushOptions } from './delivery/publisher.ts'
 import type { RequestManyOptions, RequestOptions } from './delivery/requests.ts'
 import type { RespondOptions } from './delivery/responders.ts'
-import type { SubscribeOptions } from './delivery/subscriptions.ts'
+import type { PullOptions, SubscribeOptions } from './delivery/subscription.ts'
 import { SkeinError } from './errors.ts'
-import { boolean, count, duration, unsupported } from './options.ts'
+import { boolean, count, duration, invalid, shortText, span } from './options.ts'
+import { validateTopic } from './protocol/topics.ts'
 
 /** Refuses options that a call does not know. */
 const checkKeys = (call: string, options: object, known: readonly string[]): void => {
@@ -17,20 +19,59 @@ const checkKeys = (call: string, options: object, known: readonly string[]): voi
   }
 }
 
-export const checkPublishOptions = (options: PublishOptions): void => {
-  if (options.delivery !== undefined && options.delivery !== 'at-most-once') {
-    throw unsupported(
-      'delivery',
-      `'${String(options.delivery)}' needs the journal; leave it out for at most once`,
-    )
+const SENDING = ['headers', 'lend', 'key', 'delayMs', 'ttlMs', 'dedupeId', 'roomTimeoutMs'] as const
+
+const checkSending = (options: SendOptions): void => {
+  if (options.key !== undefined) shortText('key', options.key)
+  if (options.dedupeId !== undefined) shortText('dedupeId', options.dedupeId)
+  if (options.delayMs !== undefined) span('delayMs', options.delayMs)
+  if (options.ttlMs !== undefined) span('ttlMs', options.ttlMs)
+  if (options.roomTimeoutMs !== undefined) duration('roomTimeoutMs', options.roomTimeoutMs)
+}
+
+export const checkPublishOptions = (options: PublishOptions | PublishOwedOptions): void => {
+  const { delivery = 'at-most-once' } = options
+  if (delivery === 'at-most-once') {
+    for (const key of Object.keys(options))
+      if (OWED_ONLY.has(key))
+        throw invalid(key, 'is for what is owed', "set delivery: 'at-least-once' for it, or leave it out")
+    return checkKeys('publish', options, ['headers', 'lend', 'delivery'])
   }
-  checkKeys('publish', options, ['headers', 'lend', 'delivery'])
+  if (delivery !== 'at-least-once')
+    throw invalid('delivery', `'${String(delivery)}' is no level`, "'at-most-once' and 'at-least-once' are")
+  const owed = options as PublishOwedOptions
+  checkKeys('publish', owed, [...SENDING, 'delivery', 'allowNobody', 'owedTo'])
+  checkSending(owed)
+  if (owed.allowNobody !== undefined) boolean('allowNobody', owed.allowNobody)
+  if (owed.owedTo === undefined) return
+  if (!Array.isArray(owed.owedTo)) throw invalid('owedTo', `${String(owed.owedTo)} is no list`, 'an array is')
+  for (const group of owed.owedTo) validateTopic(group)
+}
+
+const OWED_ONLY = new Set(['key', 'delayMs', 'ttlMs', 'dedupeId', 'roomTimeoutMs', 'allowNobody', 'owedTo'])
+
+export const checkPushOptions = (options: PushOptions): void => {
+  checkKeys('push', options, SENDING)
+  checkSending(options)
+}
+
+export const checkPullOptions = (options: PullOptions): void => {
+  checkKeys('pull', options, ['concurrency', 'leaseMs', 'handlerTimeoutMs'])
+  checkWork(options)
+}
+
+const checkWork = (options: PullOptions): void => {
+  if (options.concurrency !== undefined) count('concurrency', options.concurrency)
+  if (options.leaseMs !== undefined) duration('leaseMs', options.leaseMs)
+  if (options.handlerTimeoutMs !== undefined) duration('handlerTimeoutMs', options.handlerTimeoutMs)
 }
 
 export const checkSubscribeOptions = (options: SubscribeOptions): void => {
-  if ('group' in options) throw unsupported('group', 'every subscription gets its own copy')
-  checkKeys('subscribe', options, ['concurrency', 'queue', 'onOverflow', 'echo'])
-  if (options.concurrency !== undefined) count('concurrency', options.concurrency)
+  checkKeys('subscribe', options, [
+    ...['concurrency', 'queue', 'onOverflow', 'echo', 'group', 'leaseMs', 'handlerTimeoutMs'],
+  ])
+  if (options.group !== undefined) validateTopic(options.group)
+  checkWork(options)
   if (options.queue !== undefined) count('queue', options.queue)
   if (options.echo !== undefined) boolean('echo', options.echo)
   if (

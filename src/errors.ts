@@ -18,6 +18,7 @@ const TABLE = {
   NODE_ID_IN_USE: { retryable: false, mayHaveRun: false },
   MESH_MISMATCH: { retryable: false, mayHaveRun: false },
   VERSION_MISMATCH: { retryable: false, mayHaveRun: false },
+  DEAD_LETTER_UNKNOWN: { retryable: false, mayHaveRun: false },
   JOURNAL_FULL: { retryable: true, mayHaveRun: false },
   JOURNAL_FAILED: { retryable: true, mayHaveRun: false },
   JOURNAL_UNCERTAIN: { retryable: false, mayHaveRun: true },

@@ -1,8 +1,17 @@
+export type { DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
 export type { Gap, Message, Origin } from './delivery/message.ts'
-export type { PublishOptions } from './delivery/publisher.ts'
+export type { SendOptions } from './delivery/outbox.ts'
+export type { PublishOptions, PublishOwedOptions, PushOptions } from './delivery/publisher.ts'
+export type { Outcome, Receipt } from './delivery/receipt.ts'
 export type { Reply, RequestManyOptions, RequestOptions } from './delivery/requests.ts'
 export type { Responder, RespondHandler, RespondOptions } from './delivery/responders.ts'
-export type { SubscribeHandler, SubscribeOptions, Subscription } from './delivery/subscriptions.ts'
+export type {
+  PullOptions,
+  SubscribeHandler,
+  SubscribeOptions,
+  Subscription,
+} from './delivery/subscription.ts'
+export { Reject, RetryLater } from './delivery/verdict.ts'
 export type {
   HostSurvey,
   InterfaceSurvey,

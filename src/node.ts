@@ -1,6 +1,8 @@
 import { hostname } from 'node:os'
 import {
   checkPublishOptions,
+  checkPullOptions,
+  checkPushOptions,
   checkRequestManyOptions,
   checkRequestOptions,
   checkRespondOptions,
@@ -9,12 +11,20 @@ import {
 import { Changes } from './changes.ts'
 import type { Clock } from './clock.ts'
 import { Answers } from './delivery/answers.ts'
+import type { DeadLetters } from './delivery/dead-letters.ts'
 import { dispatch } from './delivery/dispatch.ts'
 import { Following } from './delivery/following.ts'
 import { Inbox } from './delivery/inbox.ts'
+import { Lanes } from './delivery/lanes.ts'
 import type { Gap, Message } from './delivery/message.ts'
 import { Outbox } from './delivery/outbox.ts'
-import { Publisher, type PublishOptions } from './delivery/publisher.ts'
+import {
+  Publisher,
+  type PublishOptions,
+  type PublishOwedOptions,
+  type PushOptions,
+} from './delivery/publisher.ts'
+import type { Receipt } from './delivery/receipt.ts'
 import { type Reply, type RequestManyOptions, type RequestOptions, Requests } from './delivery/requests.ts'
 import {
   type Responder,
@@ -23,24 +33,20 @@ import {
   type RespondOptions,
 } from './delivery/responders.ts'
 import { Stated } from './delivery/stated.ts'
-import {
-  type SubscribeHandler,
-  type SubscribeOptions,
-  type Subscription,
-  Subscriptions,
-} from './delivery/subscriptions.ts'
+import type {
+  PullOptions,
+  SubscribeHandler,
+  SubscribeOptions,
+  Subscription,
+} from './delivery/subscription.ts'
+import { Subscriptions } from './delivery/subscriptions.ts'
 import { Gossip } from './discovery/gossip.ts'
 import { SkeinError } from './errors.ts'
+import { Journal } from './journal/journal.ts'
 import { type Events, Reports } from './observe/reports.ts'
 import { type NodeStatus, STATUS, type StatusQuery } from './observe/status.ts'
-import {
-  count,
-  duration,
-  type NodeOptions,
-  type ResolvedOptions,
-  resolveOptions,
-  unsupported,
-} from './options.ts'
+import { count, duration, type NodeOptions, type ResolvedOptions, resolveOptions } from './options.ts'
+import { Dialler } from './peers/dialler.ts'
 import { Greeter } from './peers/greeter.ts'
 import type { PeerInfo } from './peers/peer.ts'
 import { Roster } from './peers/roster.ts'
@@ -70,6 +76,9 @@ export interface Stats {
   readonly load: number
   readonly gaps: number
   readonly malformed: number
+  /** Messages owed at least once, each once for each addressee. */
+  readonly owed: number
+  readonly deadLetters: number
 }
 
 /** Of subscriptions, responders and peers each: a status has to fit into a reply. */
@@ -98,12 +107,16 @@ export class Node {
   readonly #transport: Transport
   readonly #changes: Changes
   readonly #roster: Roster
+  readonly #dialler: Dialler
   readonly #greeter: Greeter
   readonly #gossip: Gossip
   readonly #presence: Presence
   readonly #feed: Feed
   readonly #subscriptions: Subscriptions
   readonly #following: Following
+  readonly #journal: Journal
+  readonly #lastWallMs: number
+  readonly #lanes: Lanes
   readonly #outbox: Outbox
   readonly #inbox: Inbox
   readonly #responders: Responders
@@ -115,10 +128,18 @@ export class Node {
   #closing: Promise<{ unsettled: number }> | undefined
 
   /** @internal Use createNode. */
-  constructor(options: ResolvedOptions, surroundings: Surroundings) {
+  constructor(
+    options: ResolvedOptions,
+    surroundings: Surroundings,
+    { journal, recovery }: Opened,
+    reports: Reports,
+  ) {
     const { clock } = surroundings
     this.#clock = clock
-    const { id, name, mesh, limits, patienceMs, goneMs, listen, roomTimeoutMs } = options
+    this.#journal = journal
+    this.#lastWallMs = recovery.lastWallMs
+    const id = journal.nodeId
+    const { name, mesh, limits, patienceMs, goneMs, listen, roomTimeoutMs } = options
     const boot = surroundings.newId()
     const changes = new Changes(clock)
     this.#changes = changes
@@ -128,7 +149,6 @@ export class Node {
     this.name = name
     this.mesh = mesh
     this.boot = boot
-    const reports = new Reports(clock, options.logger, name)
     this.#reports = reports
     const fault = (error: unknown): void => reports.fault(error)
     const gap = (missed: Gap): void => reports.gap(missed)
@@ -136,7 +156,14 @@ export class Node {
     const maxControlBytes = limits.maxRequestBytes + CONTROL_OVERHEAD_BYTES
     const transport = surroundings.transport({ maxFrameBytes, maxControlBytes })
     this.#transport = transport
-    this.#subscriptions = new Subscriptions({ clock, changed: () => this.#stated.subscribed(), gap, fault })
+    this.#subscriptions = new Subscriptions({
+      clock,
+      changed: () => this.#stated.subscribed(),
+      paced: () => this.#stated.paced(),
+      withdrawn: (group, pattern) => this.#stated.withdrawn(group, pattern),
+      gap,
+      fault,
+    })
     this.#responders = new Responders({
       clock,
       maxReplyBytes: limits.maxRequestBytes,
@@ -168,13 +195,39 @@ export class Node {
       heard: (peer) => this.#roster.heard(peer),
       fault,
     })
-    this.#outbox = new Outbox({ boot, transport, clock, queueBytes: limits.feedBytes, fault })
+    this.#lanes = new Lanes({
+      boot,
+      transport,
+      clock,
+      queueBytes: limits.feedBytes,
+      handledBefore: (peer, settlement) => this.#outbox.handledBefore(peer, settlement),
+      applied: () => this.#outbox.applied(),
+      fault,
+    })
+    this.#outbox = new Outbox({
+      self,
+      clock,
+      changes,
+      lanes: this.#lanes,
+      maxAttempts: options.maxAttempts,
+      goneMs,
+      rememberMs: options.rememberMs,
+      roomTimeoutMs,
+      quotaBytes: limits.quotaBytes,
+      maxDeadLetters: limits.maxDeadLetters,
+      peers: () => this.#roster.members(),
+      services: () => this.#subscriptions.services(),
+      deliver: (addressee, message, record, settle) =>
+        this.#subscriptions.hand(addressee, message, record, undefined, settle),
+      dead: (letter) => reports.emit('dead-letter', letter),
+      fault,
+    })
     this.#inbox = new Inbox({
       clock,
       peerOf: (token) => this.#roster.byToken(token),
       heard: (peer) => this.#roster.heard(peer),
-      deliver: (topic, origin, generation, sequence, record, settle) =>
-        this.#subscriptions.deliver(topic, origin, generation, sequence, record, settle),
+      deliver: (addressee, message, record, held, settle) =>
+        this.#subscriptions.hand(addressee, message, record, held, settle),
     })
     this.#requests = new Requests({
       clock,
@@ -193,12 +246,13 @@ export class Node {
       goneMs,
       address: () => this.#presence.address,
       interest: () => this.#stated.interest(),
-      sentTo: (peer) => this.#outbox.sentTo(peer),
-      awaits: (peer) => this.#requests.awaits(peer) || this.#outbox.awaits(peer),
+      sentTo: (peer) => this.#lanes.sentTo(peer),
+      awaits: (peer) => this.#requests.awaits(peer) || this.#lanes.awaits(peer),
       up: (peer) => {
         this.#requests.changed()
         this.#following.up(peer)
-        this.#outbox.up(peer)
+        this.#lanes.up(peer)
+        this.#outbox.interested(peer)
         if (peer.visitor) return
         this.#gossip.met(peer.id)
         peer.announced = true
@@ -209,7 +263,9 @@ export class Node {
         this.#following.down(peer, tails)
         this.#requests.down(peer)
         this.#answers.down(peer)
-        this.#outbox.down(peer)
+        const handed = this.#lanes.down(peer)
+        if (tails !== undefined) this.#outbox.left(peer, handed)
+        else this.#outbox.down(peer, handed, peer.mayLive)
         this.#inbox.down(peer)
         this.#gossip.lost(peer.id)
         this.#presence.lost(peer.id)
@@ -217,13 +273,34 @@ export class Node {
       },
       gone: (peer) => {
         this.#following.gone(peer)
+        this.#lanes.gone(peer)
         this.#outbox.gone(peer)
       },
       interested: (peer) => {
         this.#requests.changed()
+        this.#outbox.interested(peer)
         this.#feed.follow(peer.id, peer.interest.revision, peer.interest.patterns)
       },
-      lost: (peer) => this.#greeter.redial(peer),
+      lost: (peer) => this.#dialler.redial(peer),
+    })
+    this.#dialler = new Dialler({
+      ...self,
+      mesh,
+      transport,
+      clock,
+      changes,
+      queueBytes: limits.feedBytes,
+      roster: this.#roster,
+      hello: (number, extra) => this.#greeter.self(number, extra),
+      frame: (peer, type, reader, link) => this.#greeter.frame(peer, type, reader, link),
+      oneWay: (peer, cause) => this.#greeter.oneWay(peer, cause),
+      resumed: (peer, taken) => {
+        this.#requests.resumed(peer)
+        this.#lanes.resume(peer, taken)
+      },
+      tried: (sighting, endpoint, outcome) => this.#presence.tried(sighting, endpoint, outcome),
+      warning: (error) => reports.warn(error),
+      fault,
     })
     this.#greeter = new Greeter({
       ...self,
@@ -231,15 +308,17 @@ export class Node {
       mesh,
       transport,
       clock,
-      changes,
       queueBytes: limits.feedBytes,
       roster: this.#roster,
+      dialler: this.#dialler,
       interest: () => this.#stated.interest(),
       frame: (peer, type, reader, onLink) =>
         dispatch(peer, type, reader, onLink, {
           feed: this.#feed,
           following: this.#following,
+          lanes: this.#lanes,
           outbox: this.#outbox,
+          windowed: (from, window) => this.#roster.windowed(from, window),
           requests: this.#requests,
           answers: this.#answers,
           gossip: this.#gossip,
@@ -247,12 +326,8 @@ export class Node {
         }),
       takenFrom: (peer) => this.#inbox.takenFrom(peer),
       pinged: (peer, sent) => this.#inbox.pinged(peer, sent),
-      ponged: (peer, taken) => this.#outbox.ponged(peer, taken),
-      resumed: (peer, taken) => {
-        this.#requests.resumed(peer)
-        this.#outbox.resume(peer, taken)
-      },
-      tried: (sighting, endpoint, outcome) => this.#presence.tried(sighting, endpoint, outcome),
+      ponged: (peer, taken) => this.#lanes.ponged(peer, taken),
+      greeted: (peer) => this.#inbox.greeted(peer),
       warning: (error) => reports.warn(error),
       fault,
     })
@@ -267,16 +342,19 @@ export class Node {
       surroundings,
       transport,
       roster: this.#roster,
+      dialler: this.#dialler,
       greeter: this.#greeter,
       gossip: this.#gossip,
       listener: this.#listener(),
       warning: (error) => reports.warn(error),
     })
     this.#stated = new Stated({
+      clock,
       subscriptions: this.#subscriptions,
       responders: this.#responders,
       requests: this.#requests,
       following: this.#following,
+      outbox: this.#outbox,
       roster: () => this.#roster,
     })
     this.#publisher = new Publisher({
@@ -286,6 +364,7 @@ export class Node {
       roomTimeoutMs,
       hasFeed: listen,
       feed: this.#feed,
+      lanes: this.#lanes,
       outbox: this.#outbox,
       subscriptions: this.#subscriptions,
       members: () => this.#roster.members(),
@@ -296,12 +375,15 @@ export class Node {
   /** @internal Binds, announces and waits for those who are there. */
   async start(): Promise<void> {
     try {
+      this.#undo.push(() => this.#outbox.close())
       this.#undo.push(() => this.#transport.close())
+      await this.#outbox.open(this.#journal, this.#lastWallMs)
       // Sockets that listen keep the process alive, as a server does; a node that only dials does so until it is closed.
       const alive = setInterval(() => {}, 2 ** 30)
       this.#undo.push(() => clearInterval(alive))
       this.#undo.push(() => this.#roster.close())
       this.#undo.push(() => this.#greeter.close())
+      this.#undo.push(() => this.#dialler.close())
       this.#undo.push(() => this.#presence.leave())
       this.#roster.start()
       await this.#presence.start()
@@ -318,18 +400,26 @@ export class Node {
   }
 
   /**
-   * Publishes to every subscriber of the topic, at most once. Resolves when there is room for the next; rejects
-   * TOPIC_INVALID, VALUE_UNSUPPORTED, VALUE_TOO_LARGE, NOT_SUPPORTED, CLOSED, and OUTBOX_FULL for a caller that
-   * does not wait.
+   * Publishes to every subscriber of the topic. At most once it resolves when there is room for the next; at least once
+   * with a receipt, when the message is owed to everybody who wants it. Rejects TOPIC_INVALID, VALUE_UNSUPPORTED,
+   * VALUE_TOO_LARGE, OPTION_INVALID, CLOSED, and at least once NO_SUBSCRIBERS, OUTBOX_FULL, JOURNAL_FULL, JOURNAL_FAILED
+   * and JOURNAL_UNCERTAIN.
    *
    * @example
    * await node.publish('sensors.kitchen.temp', { c: 21.5 }, { headers: { unit: 'celsius' } })
+   * const receipt = await node.publish('order.created', order, { delivery: 'at-least-once' })
+   * await receipt.settled
    */
-  publish(topic: string, value?: unknown, options?: PublishOptions): Promise<void> {
+  publish(topic: string, value: unknown, options: PublishOwedOptions): Promise<Receipt>
+  publish(topic: string, value?: unknown, options?: PublishOptions): Promise<void>
+  publish(topic: string, value?: unknown, options?: PublishOptions | PublishOwedOptions): Promise<unknown> {
     try {
       this.#assertOpen(`publish to '${topic}'`)
-      if (options !== undefined) checkPublishOptions(options)
-      return this.#publisher.publish(topic, value, options)
+      if (options === undefined) return this.#publisher.publish(topic, value, options)
+      checkPublishOptions(options)
+      if (options.delivery === 'at-least-once')
+        return this.#publisher.publishOwed(topic, value, options as PublishOwedOptions)
+      return this.#publisher.publish(topic, value, options as PublishOptions)
     } catch (error) {
       return Promise.reject(error as Error)
     }
@@ -356,11 +446,11 @@ export class Node {
     second?: SubscribeOptions,
   ): Subscription {
     this.#assertOpen(`subscribe to '${pattern}'`)
-    if (first !== undefined && typeof first !== 'function' && (typeof first !== 'object' || first === null)) {
-      throw new SkeinError('OPTION_INVALID', `subscribe to '${pattern}': the handler is no function`)
-    }
-    const handler = typeof first === 'function' ? (first as SubscribeHandler) : undefined
-    const options = (handler === undefined ? (first as SubscribeOptions | undefined) : second) ?? {}
+    const { handler, options } = handlerAndOptions<SubscribeOptions>(
+      `subscribe to '${pattern}'`,
+      first,
+      second,
+    )
     checkSubscribeOptions(options)
     return this.#subscriptions.add(pattern, handler, options)
   }
@@ -458,14 +548,43 @@ export class Node {
     return this
   }
 
-  /** Not in this version. @throws SkeinError NOT_SUPPORTED */
-  async push(): Promise<never> {
-    throw unsupported('push', 'publish and request are')
+  /**
+   * Puts work into a queue: it goes to one worker, is journaled until that has done it, and waits where nobody works.
+   * Resolves with a receipt when it is owed. Rejects as `publish` at least once, but never NO_SUBSCRIBERS.
+   *
+   * @example
+   * await node.push('resize', { image: 'cat.png' }, { key: 'cat.png', ttlMs: 3_600_000 })
+   */
+  push(queue: string, value?: unknown, options: PushOptions = {}): Promise<Receipt> {
+    try {
+      this.#assertOpen(`push to '${queue}'`)
+      checkPushOptions(options)
+      return this.#publisher.push(queue, value, options)
+    } catch (error) {
+      return Promise.reject(error as Error)
+    }
   }
 
-  /** Not in this version. @throws SkeinError NOT_SUPPORTED */
-  pull(): never {
-    throw unsupported('pull', 'subscribe and respond are')
+  /**
+   * Works off a queue. A handler that resolves has done its work; one that throws gets it again later, at another time
+   * or another worker, and after `maxAttempts` failures it is a dead letter of its sender.
+   *
+   * @example
+   * node.pull('resize', async (job) => resize(job.image), { concurrency: 4 })
+   */
+  pull<T = unknown>(queue: string, handler: SubscribeHandler<T>, options?: PullOptions): Subscription<T>
+  pull<T = unknown>(queue: string, options?: PullOptions): Subscription<T>
+  pull(queue: string, first?: SubscribeHandler | PullOptions, second?: PullOptions): Subscription {
+    this.#assertOpen(`pull '${queue}'`)
+    validateTopic(queue)
+    const { handler, options } = handlerAndOptions<PullOptions>(`pull '${queue}'`, first, second)
+    checkPullOptions(options)
+    return this.#subscriptions.pull(queue, handler, options)
+  }
+
+  /** What this node has sent at least once and given up. */
+  get deadLetters(): DeadLetters {
+    return this.#outbox.deadLetters
   }
 
   stats(): Stats {
@@ -474,7 +593,7 @@ export class Node {
       peers: this.#roster.members().length,
       published,
       refused,
-      lossy: lossy + this.#outbox.dropped,
+      lossy: lossy + this.#lanes.dropped,
       missed,
       batches,
       topics,
@@ -484,6 +603,8 @@ export class Node {
       load: this.#responders.load,
       gaps: this.#reports.gaps,
       malformed: this.#reports.malformed,
+      owed: this.#outbox.unsettled,
+      deadLetters: this.#outbox.deadLetters.size,
     }
   }
 
@@ -516,12 +637,13 @@ export class Node {
 
   async #drained(): Promise<void> {
     const { closeTimeoutMs } = this.#options
-    await Promise.all([this.#feed.drain(closeTimeoutMs), this.#outbox.drain(closeTimeoutMs)])
+    await Promise.all([this.#feed.drain(closeTimeoutMs), this.#lanes.drain(closeTimeoutMs)])
   }
 
   /**
-   * Lets what was published leave, says goodbye, and releases everything; the process then ends by itself. Calling
-   * it again answers the same. `unsettled` is the number of requests and hand-overs given up.
+   * Lets what was published leave and handlers finish, hands back what they had not begun, says goodbye, and releases
+   * everything, within `closeTimeoutMs`; the process then ends by itself. Calling it again answers the same. `unsettled`
+   * is the number of requests and messages given up: what a data directory keeps is owed on.
    */
   close(): Promise<{ unsettled: number }> {
     this.#closing ??= this.#close()
@@ -535,20 +657,27 @@ export class Node {
   async #close(): Promise<{ unsettled: number }> {
     this.#stated.close()
     const { closeTimeoutMs } = this.#options
+    const worked = this.#subscriptions.drain(closeTimeoutMs)
     await this.#presence.leave()
     this.#responders.close()
-    await this.#drained()
-    const unsettled = this.#requests.pending + this.#outbox.unsettled
+    await Promise.all([worked, this.#outbox.drain(closeTimeoutMs), this.#drained()])
+    // What was settled in this turn leaves before the goodbye.
+    await new Promise<void>((resolve) => this.#clock.turn(resolve))
+    const owed = this.#outbox.isVolatile ? this.#outbox.unsettled : 0
+    const unsettled = this.#requests.pending + this.#lanes.unsettled + owed
     await this.#roster.leave((peer) => this.#feed.tails(peer.id), closeTimeoutMs)
     this.#requests.close()
-    this.#outbox.close()
+    this.#lanes.close()
     this.#feed.close()
     this.#following.close()
     await this.#subscriptions.close()
     await this.#undoAll()
     if (unsettled > 0)
       this.#reports.warn(
-        new SkeinError('CLOSED', `the node was closed with ${unsettled} requests or hand-overs unsettled`),
+        new SkeinError(
+          'CLOSED',
+          `the node was closed with ${unsettled} requests or messages unsettled, which are given up; a data directory keeps what is owed`,
+        ),
       )
     return { unsettled }
   }
@@ -601,7 +730,54 @@ export const createNode = (options: NodeOptions = {}): Promise<Node> => startNod
 
 /** @internal Starts a node in other surroundings than this host. */
 export const startNode = async (options: NodeOptions, surroundings: Surroundings): Promise<Node> => {
-  const node = new Node(resolveOptions(options), surroundings)
+  const resolved = resolveOptions(options)
+  const { dataDir, durability, limits, id, name } = resolved
+  const { clock } = surroundings
+  const reports = new Reports(clock, resolved.logger, name)
+  const opened = await Journal.open({
+    durability,
+    clock,
+    limits: { totalBytes: limits.journalBytes },
+    fault: (error) => reports.warn(error),
+    ...(durability === 'memory' ? { nodeId: id ?? surroundings.newId() } : { directory: dataDir! }),
+    ...(durability !== 'memory' && id !== undefined && { nodeId: id }),
+  })
+  reportRecovery(opened, reports)
+  const node = new Node(resolved, surroundings, opened, reports)
   await node.start()
   return node
+}
+
+/** What the journal has lost is said, and then forgotten, or each start would say it again (G2). */
+const reportRecovery = ({ journal, recovery }: Opened, reports: Reports): void => {
+  const { cut, damage, lost, lostAfter } = recovery
+  const say = (what: string): void => reports.warn(new SkeinError('JOURNAL_DAMAGED', what))
+  if (cut !== undefined)
+    say(
+      `the journal ended in ${cut.bytes} bytes that were never finished (segment ${cut.segment}, byte ${cut.offset}): they were cut, which loses nothing that was accepted` +
+        (cut.copy === undefined ? '' : `; a copy is in ${cut.copy}`),
+    )
+  for (const { segment, offset, bytes } of damage)
+    say(
+      `the journal is damaged: ${bytes} bytes of segment ${segment} from byte ${offset} on; they were put aside`,
+    )
+  for (let at = 0; at < lost.length; at += 2) {
+    const [from, to] = [lost[at]!, lost[at + 1]!]
+    say(`the journal has lost what was owed under the numbers ${from} to ${to}; look at the disk`)
+    void journal.settle(from, to)
+  }
+  if (lostAfter !== undefined) say(`the journal may have lost what was owed after number ${lostAfter}`)
+}
+
+type Opened = Awaited<ReturnType<typeof Journal.open>>
+
+const handlerAndOptions = <O extends object>(
+  what: string,
+  first: SubscribeHandler | O | undefined,
+  second: O | undefined,
+): { handler: SubscribeHandler | undefined; options: O } => {
+  if (first !== undefined && typeof first !== 'function' && (typeof first !== 'object' || first === null))
+    throw new SkeinError('OPTION_INVALID', `${what}: the handler is no function`)
+  const handler = typeof first === 'function' ? (first as SubscribeHandler) : undefined
+  return { handler, options: (handler === undefined ? (first as O | undefined) : second) ?? ({} as O) }
 }

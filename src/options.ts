@@ -4,7 +4,7 @@ import { isEndpoint, parseEndpoint } from './discovery/discovery.ts'
 import { SkeinError } from './errors.ts'
 import type { Logger } from './observe/reports.ts'
 import { MAX_HOSTS } from './protocol/control-frames.ts'
-import { isId, newId } from './protocol/header.ts'
+import { isId } from './protocol/header.ts'
 import { isLoopback, isWildcard } from './transport/hosts.ts'
 
 /** Bounds of memory and size. Peers refuse what is larger than their own limits, so raise them on every node. */
@@ -19,6 +19,12 @@ export interface Limits {
   feedValueBytes: number
   /** Topics whose sequences are remembered, most recent first. Default 65,536. */
   maxTopics: number
+  /** Most that the journal takes on the disk, or in memory without a data directory. Default 1 GiB. */
+  journalBytes: number
+  /** Most that may be owed to one addressee: more is refused, so that who is away fills nobody else's disk. Default 256 MiB. */
+  quotaBytes: number
+  /** Dead letters that are kept; of more the oldest are dropped. Default 10,000. */
+  maxDeadLetters: number
 }
 
 export interface DiscoveryOptions {
@@ -75,8 +81,20 @@ export interface NodeOptions {
   limits?: Partial<Limits>
   /** Not in this version: a node that is given one refuses to start rather than to run unprotected. */
   secret?: string
-  /** Not in this version: a node that is given one refuses to start rather than to forget what it promised. */
+  /**
+   * Directory of this node alone, made if it is not there: its id and what it owes at least once live in it, across
+   * restarts. Default: none; what is sent at least once is then kept in memory, and its receipts say so.
+   */
   dataDir?: string
+  /**
+   * What a send at least once survives when it resolves: `disk` a power cut, `os` the end of the process, `memory`
+   * neither. Default `disk` with a data directory, `memory` without.
+   */
+  durability?: 'disk' | 'os' | 'memory'
+  /** Failures until a message becomes a dead letter. Default 8. */
+  maxAttempts?: number
+  /** How long a group is owed messages after a member was last seen, in ms. Default 7 days. */
+  rememberMs?: number
 }
 
 export const DEFAULTS = {
@@ -90,18 +108,28 @@ export const DEFAULTS = {
   goneMs: 60_000,
   closeTimeoutMs: 2000,
   roomTimeoutMs: 30_000,
+  maxAttempts: 8,
+  rememberMs: 7 * 24 * 3_600_000,
   limits: {
     maxValueBytes: 16 * 1024 * 1024,
     maxRequestBytes: 1024 * 1024,
     feedBytes: 16 * 1024 * 1024,
     feedValueBytes: 256 * 1024,
     maxTopics: 65_536,
+    journalBytes: 1024 * 1024 * 1024,
+    quotaBytes: 256 * 1024 * 1024,
+    maxDeadLetters: 10_000,
   },
 } as const
 
 export interface ResolvedOptions {
   readonly name: string
-  readonly id: string
+  /** Undefined where the data directory knows it. */
+  readonly id: string | undefined
+  readonly dataDir: string | undefined
+  readonly durability: 'disk' | 'os' | 'memory'
+  readonly maxAttempts: number
+  readonly rememberMs: number
   readonly mesh: string
   readonly listen: boolean
   readonly open: boolean
@@ -140,6 +168,7 @@ const KNOWN = new Set([
     'patienceMs',
   ],
   ...['goneMs', 'closeTimeoutMs', 'roomTimeoutMs', 'logger', 'limits', 'secret', 'dataDir'],
+  ...['durability', 'maxAttempts', 'rememberMs'],
 ])
 
 /** Two more are used after it. */
@@ -156,8 +185,6 @@ export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
   }
   if (options.secret !== undefined)
     throw unsupported('secret', 'this version cannot authenticate; leave it out to stay on this host')
-  if (options.dataDir !== undefined)
-    throw unsupported('dataDir', 'this version keeps no journal; leave it out')
   const discovery = options.discovery ?? {}
   for (const key of Object.keys(discovery)) {
     if (!SOURCES.has(key))
@@ -170,8 +197,9 @@ export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
   const seeds = seedsOf(discovery.seeds ?? [])
   // They could never reach it, and would report it as one-way; nor does anything show that they are who they should be.
   if (!open) for (const { seed, host } of seeds) assertClosed('discovery.seeds', host, seed)
-  const id = options.id ?? newId()
-  if (!isId(id)) throw invalid('id', `'${String(id)}' is not an id`, 'it has 32 lower-case hex digits')
+  const { id } = options
+  if (id !== undefined && !isId(id))
+    throw invalid('id', `'${String(id)}' is not an id`, 'it has 32 lower-case hex digits')
   const port = options.port ?? DEFAULTS.port
   if (!Number.isInteger(port) || port < 0 || port > LAST_PORT)
     throw invalid(
@@ -182,6 +210,10 @@ export const resolveOptions = (options: NodeOptions): ResolvedOptions => {
   return {
     name: text('name', options.name ?? `${hostname()}-${process.pid}`),
     id,
+    dataDir: options.dataDir === undefined ? undefined : path('dataDir', options.dataDir),
+    durability: durabilityOf(options.durability, options.dataDir),
+    maxAttempts: count('maxAttempts', options.maxAttempts ?? DEFAULTS.maxAttempts),
+    rememberMs: duration('rememberMs', options.rememberMs ?? DEFAULTS.rememberMs),
     mesh: text('mesh', options.mesh ?? DEFAULTS.mesh),
     listen,
     open,
@@ -220,6 +252,20 @@ const limitsOf = (limits: Partial<Limits>): Limits => {
     )
   }
   return resolved
+}
+
+const durabilityOf = (value: unknown, dataDir: string | undefined): 'disk' | 'os' | 'memory' => {
+  const durability = value ?? (dataDir === undefined ? 'memory' : 'disk')
+  if (durability !== 'disk' && durability !== 'os' && durability !== 'memory')
+    throw invalid('durability', `${shown(durability)} is not one`, "'disk', 'os' and 'memory' are")
+  if (durability !== 'memory' && dataDir === undefined)
+    throw invalid('durability', `'${durability}' needs files`, "name a directory of this node in 'dataDir'")
+  return durability
+}
+
+const path = (option: string, value: unknown): string => {
+  if (typeof value === 'string' && value.length > 0 && !value.includes('\0')) return value
+  throw invalid(option, `${JSON.stringify(value) ?? String(value)} is no path`, 'a text is')
 }
 
 const registryOf = (registry: unknown): string | undefined | false => {
@@ -276,6 +322,15 @@ export const duration = (option: string, value: unknown): number => {
   throw invalid(option, `${shown(value)} is not a time`, 'a number of milliseconds from 0 to 2147483647 is')
 }
 
+/** Checks a time that a message waits or lives, in ms: up to a century. */
+export const span = (option: string, value: unknown): number => {
+  if (typeof value === 'number' && value >= 0 && value <= 3_155_760_000_000) return value
+  throw invalid(option, `${String(value)} is not a time`, 'milliseconds from 0 on are')
+}
+
+/** Checks a short text. */
+export const shortText = (option: string, value: unknown): string => text(option, value)
+
 /** Checks a number of things. */
 export const count = (option: string, value: unknown, least = 1): number => {
   if (Number.isSafeInteger(value) && (value as number) >= least) return value as number
@@ -309,5 +364,5 @@ const shown = (value: unknown): string => (typeof value === 'string' ? `'${value
 export const invalid = (option: string, what: string, rule: string): SkeinError =>
   new SkeinError('OPTION_INVALID', `option '${option}': ${what}; ${rule}`)
 
-export const unsupported = (option: string, rule: string): SkeinError =>
+const unsupported = (option: string, rule: string): SkeinError =>
   new SkeinError('NOT_SUPPORTED', `option '${option}' is not supported yet; ${rule}`)

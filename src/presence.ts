@@ -6,6 +6,7 @@ import { Seeds } from './discovery/seeds.ts'
 import { Sources } from './discovery/sources.ts'
 import type { SkeinError } from './errors.ts'
 import { assertClosed, invalid, type ResolvedOptions } from './options.ts'
+import type { Dialler } from './peers/dialler.ts'
 import type { Greeter } from './peers/greeter.ts'
 import type { PeerInfo } from './peers/peer.ts'
 import type { Roster } from './peers/roster.ts'
@@ -22,6 +23,7 @@ export interface PresenceOptions {
   readonly surroundings: Surroundings
   readonly transport: Transport
   readonly roster: Roster
+  readonly dialler: Dialler
   readonly greeter: Greeter
   readonly gossip: Gossip
   readonly listener: Listener
@@ -54,7 +56,7 @@ export class Presence {
 
   /** Binds, announces, and resolves when those who are there have answered. */
   async start(): Promise<void> {
-    const { options, surroundings, transport, greeter, gossip, listener } = this.#options
+    const { options, surroundings, transport, dialler, greeter, gossip, listener } = this.#options
     this.#bind = bindHost(options, transport.addresses())
     // Before anybody can come, or gossip would not hear of the first ones.
     const sources = await surroundings.sources(options, this.#bind, () => transport.addresses())
@@ -75,7 +77,7 @@ export class Presence {
     })
     this.#watch.start()
     await this.#sources.start(this.#announcement(), this.#findings())
-    await greeter.settled(options.settleMs, () => this.#sources!.isSettled)
+    await dialler.settled(options.settleMs, () => this.#sources!.isSettled)
   }
 
   tried(sighting: Sighting, endpoint: string, outcome: Outcome): void {
@@ -89,7 +91,7 @@ export class Presence {
 
   /** Those that are known, and the seeds that have led to nobody yet. */
   peers(): PeerInfo[] {
-    const { roster, greeter } = this.#options
+    const { roster, dialler } = this.#options
     // A seed is asked again now and then only; meanwhile the peer there may have been reached in another way.
     const lost = (this.#seeds?.states() ?? []).filter(
       ({ state, endpoints }) =>
@@ -97,7 +99,7 @@ export class Presence {
     )
     return [
       ...roster.infos(),
-      ...greeter.candidates(),
+      ...dialler.candidates(),
       ...lost.map(
         ({ seed, endpoints, reason, code }): PeerInfo => ({
           ...{ id: '', name: seed, boot: '', state: 'seen', foundBy: ['seed'], endpoints, reason },
@@ -128,10 +130,10 @@ export class Presence {
   }
 
   #findings(): Findings {
-    const { greeter, warning } = this.#options
+    const { dialler, warning } = this.#options
     return {
-      seen: (sighting) => greeter.seen(this.#withinReach(sighting)),
-      gone: (id, boot) => greeter.gone(id, boot),
+      seen: (sighting) => dialler.seen(this.#withinReach(sighting)),
+      gone: (id, boot) => dialler.gone(id, boot),
       warning,
     }
   }

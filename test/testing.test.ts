@@ -190,3 +190,18 @@ test('testing - nodes of one host share its addresses, and a host that moves is 
   expect(c!.peers.every(({ endpoints }) => endpoints[0]!.startsWith('tcp://10.2.0.7:'))).toBe(true)
   await network.close()
 })
+
+test('testing - a node that is closed tells of nobody any more, though a connection had just broken', async () => {
+  const network = new SimulatedNetwork({ seed: 5 })
+  const [node] = await mesh(network, 2)
+  const told: string[] = []
+  node!.on('peer-down', ({ reason = '' }) => told.push(reason))
+  network.reset()
+  network.partition(network.hostOf(node!))
+  await network.advance(20)
+  await network.run(node!.close())
+  expect(told).toEqual([])
+  await network.advance(2000)
+  expect(told).toEqual([])
+  await network.close()
+})

@@ -1,11 +1,12 @@
 import type { Gossip } from '../discovery/gossip.ts'
-import { ERROR_CODES, type ErrorCode, SkeinError } from '../errors.ts'
+import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
 import { FRAME } from '../protocol/control-frames.ts'
 import type { Feed } from '../transport/feed.ts'
 import type { Answers } from './answers.ts'
 import type { Following } from './following.ts'
+import type { Lanes } from './lanes.ts'
 import type { Gap } from './message.ts'
 import type { Outbox } from './outbox.ts'
 import type { Requests } from './requests.ts'
@@ -13,14 +14,16 @@ import type { Requests } from './requests.ts'
 export interface Modules {
   readonly feed: Feed
   readonly following: Following
+  readonly lanes: Lanes
   readonly outbox: Outbox
+  windowed(peer: Peer, reader: Reader): void
   readonly requests: Requests
   readonly answers: Answers
   readonly gossip: Gossip
   gap(gap: Gap): void
 }
 
-const ANSWERS = new Set<number>([FRAME.reply, FRAME.taken, FRAME.resume, FRAME.ack, FRAME.nack])
+const ANSWERS = new Set<number>([FRAME.reply, FRAME.taken, FRAME.resume, FRAME.settled])
 const QUESTIONS = new Set<number>([FRAME.request, FRAME.cancel, FRAME.pending, FRAME.report])
 
 /** The control road on one page: what each frame of a known peer means. Presence (hello … bye) stays in the roster. */
@@ -48,15 +51,15 @@ export const dispatch = (peer: Peer, type: number, reader: Reader, onLink: boole
     case FRAME.askReport:
       return to.following.askedFor(peer, reader.u48())
     case FRAME.taken:
-      return to.outbox.taken(peer, reader.u48())
+      return to.lanes.taken(peer, reader.u48())
     case FRAME.resume:
-      return to.outbox.resume(peer, reader.u48())
-    case FRAME.ack:
-      return to.outbox.acked(peer, reader.u48())
-    case FRAME.nack: {
-      const sequence = reader.u48()
-      return to.outbox.nacked(peer, sequence, errorOf(reader.text8(), reader.text32()))
-    }
+      return to.lanes.resume(peer, reader.u48())
+    case FRAME.settled:
+      return to.lanes.settled(peer, reader)
+    case FRAME.window:
+      return to.windowed(peer, reader)
+    case FRAME.withdraw:
+      return to.outbox.withdrawn(reader.text8(), reader.text8())
     case FRAME.missed: {
       const topic = reader.text8()
       const count = reader.u48()
@@ -67,9 +70,3 @@ export const dispatch = (peer: Peer, type: number, reader: Reader, onLink: boole
       return
   }
 }
-
-const errorOf = (code: string, text: string): SkeinError =>
-  new SkeinError(
-    (ERROR_CODES as readonly string[]).includes(code) ? (code as ErrorCode) : 'REMOTE_ERROR',
-    text,
-  )

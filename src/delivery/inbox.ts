@@ -1,13 +1,17 @@
 import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
+import type { Addressee } from '../protocol/addressee.ts'
 import { Reader } from '../protocol/bytes.ts'
 import { FRAME } from '../protocol/control-frames.ts'
-import { readDelivery, readDeliveryHeader } from '../protocol/delivery-batch.ts'
+import { type HandOver, readDeliveryHeader, readHandOver } from '../protocol/delivery-batch.ts'
 import { Frame } from '../protocol/frame.ts'
-import type { Received } from '../protocol/record.ts'
-import type { Origin } from './message.ts'
-import type { Settle } from './subscriptions.ts'
+import { type Received, readRecord } from '../protocol/record.ts'
+import type { Settlement } from '../protocol/settlement.ts'
+import { type Held, Holds } from './holds.ts'
+import { Message } from './message.ts'
+import { SettlementLane } from './settlement-lane.ts'
+import { type Settle, verdictOn } from './verdict.ts'
 
 /** A sender that is ahead is told to resume this often, not at each of its batches. */
 const RESUME_AGAIN_MS = 100
@@ -16,12 +20,12 @@ export interface InboxOptions {
   readonly clock: Clock
   peerOf(token: string): Peer | undefined
   heard(peer: Peer): void
+  /** Gives a message to those here who are its addressee; calls `settle` once if it was given. */
   deliver(
-    topic: string,
-    origin: Origin,
-    generation: number,
-    sequence: number,
+    addressee: Addressee,
+    message: Message,
     record: Received,
+    held: Held | undefined,
     settle?: Settle,
   ): void
 }
@@ -30,12 +34,18 @@ interface Sender {
   taken: number
   reportDue: boolean
   resumedAt: number
+  readonly settlements: SettlementLane<Held>
 }
 
-/** What other nodes hand to this one on the delivery road: strictly in order, each batch once. */
+/**
+ * What other nodes hand to this one on the delivery road: strictly in order, each batch once, and each owed message
+ * once for as long as this node runs (G9).
+ */
 export class Inbox {
   readonly #options: InboxOptions
   readonly #senders = new Map<Peer, Sender>()
+  /** By the id of the sender, because it may return under another boot and hand over again what was handled. */
+  readonly #holds = new Holds()
 
   constructor(options: InboxOptions) {
     this.#options = options
@@ -47,7 +57,7 @@ export class Inbox {
       throw new SkeinError('MALFORMED', `a message of ${frames.length} frames came on the delivery road`)
     }
     const reader = new Reader(batch)
-    const { token, boot, number, count } = readDeliveryHeader(reader)
+    const { token, boot, number, recorded, count } = readDeliveryHeader(reader)
     const peer = this.#options.peerOf(token)
     if (peer === undefined || peer.boot !== boot) {
       throw new SkeinError(
@@ -63,11 +73,11 @@ export class Inbox {
     }
     sender.taken = number
     this.#reportTaken(peer, sender)
+    for (const held of sender.settlements.recorded(recorded)) this.#holds.forget(peer.id, held)
     const body = alone === undefined ? undefined : new Frame(alone, true)
     for (let left = count; left > 0; left--) {
-      const { sequence, topic, record } = readDelivery(reader, reader.frame, body)
-      const settle = record.ack ? (error?: SkeinError) => this.#settle(peer, sequence, error) : undefined
-      this.#options.deliver(topic, peer, 0, sequence, record, settle)
+      const handOver = readHandOver(reader, boot)
+      this.#handed(peer, sender, handOver, readRecord(reader, reader.frame, body))
     }
   }
 
@@ -78,20 +88,87 @@ export class Inbox {
   /** The sender says how much it has sent: more than was taken is a loss, or still under way. */
   pinged(peer: Peer, sent: number): void {
     const sender = this.#senders.get(peer)
-    if (sender !== undefined && sent > sender.taken) this.#reportTaken(peer, sender)
+    if (sender === undefined) return
+    if (sent > sender.taken) this.#reportTaken(peer, sender)
+    sender.settlements.pinged()
   }
 
+  /** It has said hello on a new connection: what was settled on an old one is said again. */
+  greeted(peer: Peer): void {
+    const known = this.#senders.get(peer)
+    if (known !== undefined) {
+      known.settlements.again()
+      return
+    }
+    const unsaid = this.#holds.unsaid(peer.id)
+    if (unsaid.length === 0) return
+    const { settlements } = this.#sender(peer)
+    for (const held of unsaid) settlements.say(handledBefore(held), held)
+  }
+
+  /** The numbers by which it has handed things over are void; what runs goes on. */
   down(peer: Peer): void {
+    const sender = this.#senders.get(peer)
+    if (sender === undefined) return
     this.#senders.delete(peer)
+    sender.settlements.take()
+    this.#holds.voidNumbers(peer.id)
   }
 
   #sender(peer: Peer): Sender {
     let sender = this.#senders.get(peer)
     if (sender === undefined) {
-      sender = { taken: 0, reportDue: false, resumedAt: 0 }
+      const settlements = new SettlementLane<Held>(peer, this.#options.clock)
+      sender = { taken: 0, reportDue: false, resumedAt: 0, settlements }
       this.#senders.set(peer, sender)
     }
     return sender
+  }
+
+  #handed(peer: Peer, sender: Sender, handOver: HandOver, record: Received): void {
+    const { number, id, isOwed, kind, group, topic } = handOver
+    const addressee: Addressee = { kind, name: kind === 'node' ? '' : kind === 'group' ? group : topic }
+    const message = messageOf(peer, handOver, record)
+    if (!isOwed) {
+      // At most once: nothing is remembered of it. A sender without a journal may still wait for what becomes of it.
+      const settle = (error?: SkeinError): void => sayOf(this.#senders.get(peer), number, error)
+      this.#options.deliver(addressee, message, record, undefined, record.ack ? settle : undefined)
+      return
+    }
+    const found = this.#holds.get(peer.id, addressee, id)
+    if (found !== undefined && found.state !== 'partial') {
+      // Handed over again: it runs still, or its success is not recorded yet. It does not run twice.
+      found.number = number
+      if (found.state === 'handled') sender.settlements.handled(number, found)
+      return
+    }
+    const held = found ?? this.#holds.add(peer.id, addressee, id)
+    if (held === undefined) {
+      sender.settlements.say({ kind: 'handed-back', number, why: 'busy' })
+      return
+    }
+    held.number = number
+    held.state = 'running'
+    this.#options.deliver(addressee, message, record, held, (error) => this.#settled(peer.id, held, error))
+  }
+
+  #settled(senderId: string, held: Held, error: SkeinError | undefined): void {
+    const settlements = this.#senderOf(senderId)?.settlements
+    if (error === undefined) {
+      held.state = 'handled'
+      if (held.number > 0) settlements?.handled(held.number, held)
+      else settlements?.say(handledBefore(held), held)
+      return
+    }
+    if (held.number > 0) settlements?.say(verdictOn(held.number, error))
+    // Some of several subscriptions may have handled it: they shall not again.
+    if (held.done.size > 0) held.state = 'partial'
+    else this.#holds.forget(senderId, held)
+  }
+
+  #senderOf(id: string): Sender | undefined {
+    for (const [peer, sender] of this.#senders) if (peer.id === id) return sender
+    return undefined
   }
 
   #resume(peer: Peer, sender: Sender): void {
@@ -110,16 +187,20 @@ export class Inbox {
       peer.route?.send(FRAME.taken, (writer) => writer.u48(sender.taken))
     })
   }
-
-  #settle(peer: Peer, sequence: number, error: SkeinError | undefined): void {
-    if (error === undefined) {
-      peer.route?.send(FRAME.ack, (writer) => writer.u48(sequence))
-      return
-    }
-    peer.route?.send(FRAME.nack, (writer) => {
-      writer.u48(sequence)
-      writer.text8(error.code)
-      writer.text32(error.message)
-    })
-  }
 }
+
+const messageOf = ({ id }: Peer, handOver: HandOver, record: Received): Message => {
+  const { topic, isOwed } = handOver
+  const { boot, sequence } = handOver.id
+  return new Message(topic, { id, boot }, isOwed ? 'owed' : 'sent', sequence, record, handOver)
+}
+
+const sayOf = (sender: Sender | undefined, number: number, error: SkeinError | undefined): void => {
+  sender?.settlements.say(
+    error === undefined ? { kind: 'handled', from: number, count: 1 } : verdictOn(number, error),
+  )
+}
+
+const handledBefore = ({ boot, sequence, addressee }: Held): Settlement => ({
+  ...{ kind: 'handled-before', boot, sequence, addressee },
+})

@@ -1,254 +1,34 @@
 import type { Clock } from '../clock.ts'
-import { messageOf, SkeinError } from '../errors.ts'
+import { SkeinError } from '../errors.ts'
 import type { SubscriptionStatus } from '../observe/status.ts'
+import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
+import type { Service } from '../protocol/control-frames.ts'
 import { FilterSet } from '../protocol/filters.ts'
 import { PatternTree } from '../protocol/pattern-tree.ts'
 import type { Received } from '../protocol/record.ts'
-import { validatePattern } from '../protocol/topics.ts'
+import { matches, validatePattern } from '../protocol/topics.ts'
+import type { Held } from './holds.ts'
 import { type Gap, Message, type Origin } from './message.ts'
+import { type SubscribeHandler, type SubscribeOptions, Subscription } from './subscription.ts'
+import type { Settle } from './verdict.ts'
 
 const MAX_PATTERN_BYTES = 1024 * 1024
 const MATCH_CACHE_TOPICS = 65_536
 /** Messages dropped from a full queue are reported together this often, not one by one. */
 const REPORT_DROPS_MS = 50
+/** One sender may have as many bytes unsettled at one addressee here; a single larger message overdraws it. */
+const WINDOW_BYTES = 4 * 1024 * 1024
 
-export type SubscribeHandler<T = unknown> = (value: T, message: Message<T>) => unknown
-
-export interface SubscribeOptions {
-  /** Handlers running at the same time. Default 1: one message at a time, in order. */
-  concurrency?: number
-  /** Messages that may wait for the handler or the loop. Default 1000. */
-  queue?: number
-  /** Which message a full queue loses. Default 'drop-oldest'. Every loss is counted and reported as a `gap`. */
-  onOverflow?: 'drop-oldest' | 'drop-newest'
-  /** Whether messages of this very node are wanted. Default true. */
-  echo?: boolean
-}
-
-/** What happened to a message that its sender waits for; called once for each subscription it went to. */
-export type Settle = (error?: SkeinError) => void
-
-interface Waiting {
-  readonly message: Message
-  readonly settle: Settle | undefined
-}
-
-export interface SubscriptionOptions extends Required<SubscribeOptions> {
-  readonly pattern: string
-  readonly handler: SubscribeHandler | undefined
-  readonly ready: Promise<void>
-  removed(subscription: Subscription): void
-  /** More wait than the queue holds: when this turn has ended it must be trimmed. */
-  overfull(subscription: Subscription): void
-  dropped(message: Message): void
-  undecodable(message: Message, error: SkeinError): void
-  fault(error: SkeinError): void
-}
-
-/**
- * One subscription: a handler that is called for each message, or a queue to loop over.
- *
- * @example
- * for await (const message of node.subscribe('sensors.>')) console.log(message.topic, message.value)
- */
-export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
-  readonly pattern: string
-  /** Resolves when every peer that is up has confirmed it: from then on nothing is missed without a `gap`. */
-  readonly ready: Promise<void>
-  /** @internal */
-  readonly echo: boolean
-  readonly #options: SubscriptionOptions
-  #queue: Waiting[] = []
-  #head = 0
-  #running = 0
-  #dropped = 0
-  #isOverfull = false
-  #iterating = false
-  readonly #loops: (() => void)[] = []
-  #ended = false
-
-  /** @internal */
-  constructor(options: SubscriptionOptions) {
-    this.#options = options
-    this.pattern = options.pattern
-    this.ready = options.ready
-    this.echo = options.echo
-  }
-
-  /** Messages lost because the queue was full. */
-  get dropped(): number {
-    return this.#dropped
-  }
-
-  /** Messages that wait for the handler or the loop. */
-  get pending(): number {
-    return this.#queue.length - this.#head
-  }
-
-  /** Ends it: messages that wait are given up, handlers that run are let finish, a loop over it ends. */
-  async unsubscribe(): Promise<void> {
-    if (this.#ended) return
-    this.#ended = true
-    const given = this.#queue.splice(this.#head)
-    this.#queue = []
-    this.#head = 0
-    for (const { settle } of given) settle?.(new SkeinError('CLOSED', `subscription '${this.pattern}' ended`))
-    this.#wakeLoops()
-    this.#options.removed(this as Subscription)
-  }
-
-  [Symbol.asyncIterator](): AsyncIterator<Message<T>> {
-    if (this.#options.handler !== undefined || this.#iterating) {
-      const why = this.#iterating ? 'is looped over already' : 'has a handler'
-      throw new SkeinError(
-        'OPTION_INVALID',
-        `subscription '${this.pattern}' ${why}; subscribe again for a loop of its own`,
-      )
-    }
-    this.#iterating = true
-    let inHand: Settle | undefined
-    const next = async (): Promise<IteratorResult<Message<T>>> => {
-      // Asking for the next one says that the last one is done with.
-      inHand?.()
-      inHand = undefined
-      for (;;) {
-        const waiting = this.#shift()
-        if (waiting !== undefined) {
-          inHand = waiting.settle
-          return { done: false, value: waiting.message as Message<T> }
-        }
-        if (this.#ended) return { done: true, value: undefined }
-        await new Promise<void>((resolve) => this.#loops.push(resolve))
-      }
-    }
-    return {
-      next,
-      return: async () => {
-        inHand?.(new SkeinError('CLOSED', `the loop over subscription '${this.pattern}' was left`))
-        inHand = undefined
-        await this.unsubscribe()
-        return { done: true, value: undefined }
-      },
-    }
-  }
-
-  #wakeLoops(): void {
-    for (const wake of this.#loops.splice(0)) wake()
-  }
-
-  /** @internal Takes a message; never waits and never throws. */
-  offer(message: Message, settle?: Settle): void {
-    if (this.#ended) {
-      settle?.(new SkeinError('CLOSED', `subscription '${this.pattern}' ended`))
-      return
-    }
-    if (
-      this.#options.handler !== undefined &&
-      this.#running < this.#options.concurrency &&
-      this.pending === 0
-    ) {
-      this.#run(message, settle)
-      return
-    }
-    if (this.pending >= this.#options.queue) {
-      if (settle !== undefined) {
-        // Its sender waits, and offers it again.
-        settle(new SkeinError('BUSY', `subscription '${this.pattern}' has no room for the message`))
-        return
-      }
-      // A batch brings more than a queue holds, and a handler or loop that only awaits what is there takes it all before
-      // the turn ends: what is too much is known only then.
-      if (!this.#isOverfull) this.#options.overfull(this as Subscription)
-      this.#isOverfull = true
-    }
-    this.#queue.push({ message, settle })
-    this.#wakeLoops()
-  }
-
-  /** @internal The turn in which it was overfull has ended: what is still too much is lost. */
-  trim(): void {
-    this.#isOverfull = false
-    while (this.pending > this.#options.queue) {
-      const lost = this.#options.onOverflow === 'drop-newest' ? this.#queue.pop() : this.#shift()
-      if (lost === undefined) return
-      if (lost.settle === undefined) this.#drop(lost.message)
-      else lost.settle(new SkeinError('BUSY', `subscription '${this.pattern}' has no room for the message`))
-    }
-  }
-
-  #shift(): Waiting | undefined {
-    if (this.#head === this.#queue.length) return undefined
-    const next = this.#queue[this.#head]
-    this.#queue[this.#head++] = undefined as never
-    if (this.#head === this.#queue.length || this.#head >= 1024) {
-      this.#queue.splice(0, this.#head)
-      this.#head = 0
-    }
-    return next
-  }
-
-  #drop(message: Message): void {
-    this.#dropped++
-    this.#options.dropped(message)
-  }
-
-  #run(message: Message, settle: Settle | undefined): void {
-    let value: unknown
-    try {
-      value = message.value
-    } catch (error) {
-      this.#options.undecodable(message, error as SkeinError)
-      settle?.(error as SkeinError)
-      return
-    }
-    let result: unknown
-    try {
-      result = this.#options.handler!(value, message)
-    } catch (error) {
-      this.#failed(message, error, settle)
-      return
-    }
-    if (!isThenable(result)) {
-      settle?.()
-      return
-    }
-    this.#running++
-    result.then(
-      () => {
-        settle?.()
-        this.#next()
-      },
-      (error: unknown) => {
-        this.#failed(message, error, settle)
-        this.#next()
-      },
-    )
-  }
-
-  #next(): void {
-    this.#running--
-    while (this.#running < this.#options.concurrency) {
-      const next = this.#shift()
-      if (next === undefined) return
-      this.#run(next.message, next.settle)
-    }
-  }
-
-  #failed(message: Message, cause: unknown, settle: Settle | undefined): void {
-    const text = `the handler of subscription '${this.pattern}' failed on a message of topic '${message.topic}' from ${message.from.slice(0, 8)}: ${messageOf(cause)}`
-    const error = new SkeinError('HANDLER_FAILED', text, { cause })
-    settle?.(error)
-    this.#options.fault(error)
-  }
-}
-
-const isThenable = (value: unknown): value is PromiseLike<unknown> =>
-  typeof value === 'object' && value !== null && typeof (value as PromiseLike<unknown>).then === 'function'
+const PLAIN: Addressee = { kind: 'node', name: '' }
 
 export interface SubscriptionsOptions {
   readonly clock: Clock
   /** Something was added or removed; answers when every peer that is up has confirmed it. */
   changed(): Promise<void>
+  /** A member takes more or less at a time than it has stated. */
+  paced(): void
+  /** A group will not want messages of this pattern any more. */
+  withdrawn(group: string, pattern: string): void
   gap(gap: Gap): void
   fault(error: SkeinError): void
 }
@@ -258,6 +38,8 @@ export class Subscriptions {
   readonly #options: SubscriptionsOptions
   readonly #tree = new PatternTree<Subscription>()
   readonly #all = new Set<Subscription>()
+  /** Members of groups and workers of queues, by the addressee whose part they do. */
+  readonly #work = new Map<string, Set<Subscription>>()
   #patternBytes = 0
   readonly #pressed = new Set<Subscription>()
   #matches = new Map<string, readonly Subscription[]>()
@@ -283,23 +65,41 @@ export class Subscriptions {
     )
   }
 
+  /** Subscribes: for all that is published, or as a member of a group. */
   add(pattern: string, handler: SubscribeHandler | undefined, options: SubscribeOptions): Subscription {
     validatePattern(pattern)
+    const { group } = options
+    if (group === undefined) return this.#add(PLAIN, pattern, handler, options)
+    return this.#add({ kind: 'group', name: group }, pattern, handler, options)
+  }
+
+  /** Works off a queue. */
+  pull(queue: string, handler: SubscribeHandler | undefined, options: SubscribeOptions): Subscription {
+    return this.#add({ kind: 'queue', name: queue }, queue, handler, options)
+  }
+
+  #add(
+    addressee: Addressee,
+    pattern: string,
+    handler: SubscribeHandler | undefined,
+    options: SubscribeOptions,
+  ): Subscription {
     this.#assertRoom(pattern)
     this.#patternBytes += Buffer.byteLength(pattern)
     const ready = Promise.resolve().then(() => this.#options.changed())
     // Whoever does not wait for it need not handle its failure either.
     ready.catch(() => {})
     const subscription = new Subscription({
-      concurrency: 1,
-      queue: 1000,
-      onOverflow: 'drop-oldest',
-      echo: true,
+      ...{ concurrency: 1, queue: 1000, onOverflow: 'drop-oldest', echo: true, leaseMs: 60_000 },
+      handlerTimeoutMs: undefined,
       ...options,
+      clock: this.#options.clock,
+      addressee,
       pattern,
       handler,
       ready,
-      removed: (removed) => this.#remove(removed),
+      removed: (removed, withdraws) => this.#remove(removed, withdraws),
+      paced: this.#options.paced,
       overfull: (overfull) => this.#overfull(overfull),
       dropped: (message) => this.#dropped(message),
       undecodable: ({ from, topic }, error) => {
@@ -309,8 +109,15 @@ export class Subscriptions {
       fault: this.#options.fault,
     })
     this.#all.add(subscription)
-    this.#tree.add(pattern, subscription)
-    this.#forgetMatches()
+    if (addressee.kind === 'node') {
+      this.#tree.add(pattern, subscription)
+      this.#forgetMatches()
+    } else {
+      const key = addresseeKey(addressee)
+      const members = this.#work.get(key)
+      if (members === undefined) this.#work.set(key, new Set([subscription]))
+      else members.add(subscription)
+    }
     return subscription
   }
 
@@ -334,45 +141,105 @@ export class Subscriptions {
     return [...this.#all].map(({ pattern, pending, dropped }) => ({ pattern, queued: pending, dropped }))
   }
 
+  /** What the plain subscriptions ask for. */
   patterns(): string[] {
-    return [...new Set([...this.#all].map((subscription) => subscription.pattern))]
+    const plain = [...this.#all].filter(({ addressee }) => addressee.kind === 'node')
+    return [...new Set(plain.map(({ pattern }) => pattern))]
+  }
+
+  /** The groups and queues that this node does a part of the work of, and how much of it at a time. */
+  services(): Service[] {
+    return [...this.#work.values()].map((members) => {
+      const all = [...members]
+      const { addressee } = all[0]!
+      return {
+        kind: addressee.kind as 'group' | 'queue',
+        name: addressee.name,
+        patterns: addressee.kind === 'group' ? [...new Set(all.map(({ pattern }) => pattern))] : [],
+        messages: all.reduce((sum, { windowMessages }) => sum + windowMessages, 0),
+        bytes: WINDOW_BYTES,
+        leaseMs: Math.min(...all.map(({ leaseMs }) => leaseMs)),
+      }
+    })
   }
 
   filters(): FilterSet {
     return FilterSet.of(this.patterns())
   }
 
-  /** Gives a message of a peer to each subscription that wants it. */
-  deliver(
-    topic: string,
-    origin: Origin,
-    generation: number,
-    sequence: number,
+  /** Gives a message from a feed to each plain subscription that wants it. */
+  deliver(topic: string, origin: Origin, generation: number, sequence: number, record: Received): void {
+    this.#spread(this.match(topic), new Message(topic, origin, generation, sequence, record), record)
+  }
+
+  /**
+   * Gives a message to those here who are its addressee: to each plain subscription, or to one member of a group or
+   * queue. `settle` is called once: when all who got it have handled it, with the first error if there was one.
+   */
+  hand(addressee: Addressee, message: Message, record: Received, held?: Held, settle?: Settle): void {
+    const found =
+      addressee.kind === 'node' ? this.match(message.topic) : this.#memberFor(addressee, message.topic)
+    const wanting = held === undefined ? found : found.filter((each) => !held.done.has(each))
+    if (wanting.length > 0) this.#spread(wanting, message, record, held, settle)
+    // Those that had not handled it are gone, and those that are there have.
+    else if (found.length > 0) settle?.()
+    else settle?.(new SkeinError('NO_SUBSCRIBERS', `nobody here takes '${message.topic}' any more`))
+  }
+
+  /** The member with the least to do. */
+  #memberFor(addressee: Addressee, topic: string): readonly Subscription[] {
+    let best: Subscription | undefined
+    for (const member of this.#work.get(addresseeKey(addressee)) ?? []) {
+      if (addressee.kind === 'group' && !matches(member.pattern, topic)) continue
+      if (best === undefined || member.load < best.load) best = member
+    }
+    return best === undefined ? [] : [best]
+  }
+
+  #spread(
+    to: readonly Subscription[],
+    message: Message,
     record: Received,
+    held?: Held,
     settle?: Settle,
   ): void {
-    const found = this.match(topic)
-    if (found.length === 1) {
-      found[0]!.offer(new Message(topic, origin, generation, sequence, record), settle)
+    if (to.length === 1) {
+      to[0]!.offer(message, settle)
       return
     }
-    if (found.length === 0)
-      settle?.(new SkeinError('NO_SUBSCRIBERS', `nobody here subscribes to '${topic}' any more`))
-    const each = settle === undefined ? undefined : settleAll(found.length, settle)
+    const each = settle === undefined ? undefined : settleAll(to.length, settle)
     // A message of its own for each, so that none sees what another did to the value.
-    for (const [reader, subscription] of found.entries()) {
-      const own = { ...record, frame: record.frame.of(reader) }
-      subscription.offer(new Message(topic, origin, generation, sequence, own), each)
+    for (const [reader, subscription] of to.entries()) {
+      const own = message.copy({ ...record, frame: record.frame.of(reader) })
+      const settleOwn =
+        each &&
+        ((error?: SkeinError): void => {
+          if (held !== undefined && error === undefined) held.done.add(subscription)
+          each(error)
+        })
+      subscription.offer(own, settleOwn)
     }
   }
 
   /** Gives a message of this node to its own subscriptions. */
-  echo(topic: string, origin: Origin, generation: number, sequence: number, record: Received): void {
+  echo(topic: string, origin: Origin, sequence: number, record: Received): void {
     for (const [reader, subscription] of this.match(topic).entries()) {
       if (!subscription.echo) continue
       const own = { ...record, frame: record.frame.of(reader) }
-      subscription.offer(new Message(topic, origin, generation, sequence, own))
+      subscription.offer(new Message(topic, origin, 'sent', sequence, own))
     }
+  }
+
+  /** Hands back the work that was not begun, and resolves when what runs has ended, at the latest after `timeoutMs`. */
+  async drain(timeoutMs: number): Promise<void> {
+    const all = [...this.#all].filter(({ addressee }) => addressee.kind !== 'node')
+    await Promise.all(all.map((subscription) => subscription.unsubscribe()))
+    let cancel = (): void => {}
+    const expired = new Promise<void>((resolve) => {
+      cancel = this.#options.clock.after(timeoutMs, resolve)
+    })
+    await Promise.race([Promise.all(all.map((subscription) => subscription.idle())), expired])
+    cancel()
   }
 
   async close(): Promise<void> {
@@ -404,11 +271,19 @@ export class Subscriptions {
     this.#lastFound = []
   }
 
-  #remove(subscription: Subscription): void {
+  #remove(subscription: Subscription, withdraws: boolean): void {
+    const { addressee, pattern } = subscription
     this.#all.delete(subscription)
-    this.#patternBytes -= Buffer.byteLength(subscription.pattern)
-    this.#tree.delete(subscription.pattern, subscription)
-    this.#forgetMatches()
+    this.#patternBytes -= Buffer.byteLength(pattern)
+    if (addressee.kind === 'node') {
+      this.#tree.delete(pattern, subscription)
+      this.#forgetMatches()
+    } else {
+      const members = this.#work.get(addresseeKey(addressee))
+      members?.delete(subscription)
+      if (members?.size === 0) this.#work.delete(addresseeKey(addressee))
+      if (withdraws && addressee.kind === 'group') this.#options.withdrawn(addressee.name, pattern)
+    }
     this.#options.changed().catch(() => {})
   }
 

@@ -43,13 +43,15 @@ export class Peer {
   visitor = false
   /** Users were told that it is up. */
   announced = false
-  interest: Interest = { revision: -1, patterns: [], responders: [] }
+  interest: Interest = { revision: -1, patterns: [], responders: [], services: [] }
   /** The revision of our interest that it knows. */
   known = -1
   /** What our delivery batches to it begin with */
   token = ''
   /** What its delivery batches to us begin with. */
   tokenGiven: string
+  /** It is down because nothing was heard of it: it may run on, with what it was given. */
+  mayLive = false
   heardAt = 0
   pingedAt = 0
   redialMs = 0

@@ -2,15 +2,18 @@ import type { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
 import { parseEndpoint } from '../discovery/discovery.ts'
 import { SkeinError } from '../errors.ts'
-import type { Writer } from '../protocol/bytes.ts'
+import type { Reader, Writer } from '../protocol/bytes.ts'
 import {
   type Address,
   FRAME,
   type Hello,
   type Interest,
+  readWindows,
+  type Service,
   writeAddress,
   writeInterest,
   writeTails,
+  writeWindows,
 } from '../protocol/control-frames.ts'
 import type { TopicLast } from '../protocol/feed-batch.ts'
 import { newId } from '../protocol/header.ts'
@@ -23,6 +26,8 @@ import { Peer, type PeerInfo } from './peer.ts'
 const MAX_PEERS = 4096
 const MAX_REFUSING = 64
 const KNOWN_TIMEOUT_MS = 10_000
+/** How long the holder of an id has to show that it lives, when another boot claims the same id. */
+const CHALLENGE_MS = 500
 
 export interface RosterOptions {
   /** Of this node. */
@@ -75,7 +80,7 @@ export class Roster {
       awaits: options.awaits,
       ping: (peer) => this.ping(peer),
       changed: () => options.changes.notify(),
-      lost: (peer, reason) => this.down(peer, reason),
+      lost: (peer, reason) => this.down(peer, reason, undefined, true),
     })
   }
 
@@ -97,8 +102,11 @@ export class Roster {
   }
 
   /** The token that this node gives to a peer, reserved already while it is only known by its address. */
-  tokenFor(id: string): string {
-    const given = this.#peers.get(id)?.tokenGiven ?? this.#reserved.get(id)
+  tokenFor(id: string, boot: string | undefined): string {
+    const peer = this.#peers.get(id)
+    // Another boot of it gets a token of its own: told the present one, it would seem to be somebody else by its next hello.
+    const isAnother = peer !== undefined && boot !== undefined && peer.boot !== boot
+    const given = (isAnother ? undefined : peer?.tokenGiven) ?? this.#reserved.get(id)
     if (given !== undefined) return given
     const token = newId()
     if (this.#reserved.size >= MAX_PEERS) this.#reserved.clear()
@@ -197,6 +205,21 @@ export class Roster {
     }
   }
 
+  /** How much of its work each peer may give this node at a time, in totals. */
+  stateWindows(services: readonly Service[]): void {
+    this.tellAll(FRAME.window, (writer) => writeWindows(writer, services))
+  }
+
+  /** A peer states its windows anew. */
+  windowed(peer: Peer, reader: Reader): void {
+    peer.interest = { ...peer.interest, services: readWindows(reader, peer.interest.services) }
+    this.#options.interested(peer)
+  }
+
+  tellAll(type: number, write: (writer: Writer) => void): void {
+    for (const peer of this.#peers.values()) endOf(peer)?.send(type, write)
+  }
+
   /** Resolves when every member knows our interest of this revision. */
   async known(revision: number): Promise<void> {
     const missing = (): Peer[] => (this.#closed ? [] : this.members().filter((peer) => peer.known < revision))
@@ -245,13 +268,37 @@ export class Roster {
     }
     if (peer !== undefined) return peer
     if (this.isFull) return undefined
-    peer = new Peer(hello.id, hello.boot, hello.name, this.tokenFor(hello.id))
+    peer = new Peer(hello.id, hello.boot, hello.name, this.tokenFor(hello.id, hello.boot))
     this.#reserved.delete(hello.id)
     peer.foundBy.add('hello')
     this.#refusing.delete(hello.id)
     this.#peers.set(hello.id, peer)
     this.#tokens.set(peer.tokenGiven, peer)
     return peer
+  }
+
+  /**
+   * Another token than before: the peer has given this node up meanwhile and remembers nothing, while it was up all
+   * the time for us. What was counted and numbered with it begins anew here, too, or the two never agree again.
+   */
+  startOver(hello: Hello): void {
+    const peer = this.get(hello.id)
+    if (peer === undefined || peer.boot !== hello.boot || peer.token === '' || hello.token === '') return
+    if (peer.token !== hello.token && (peer.isUp || peer.state === 'one-way')) {
+      this.down(peer, 'it had given this node up and starts over', undefined, true)
+    }
+  }
+
+  /** Whether the present holder of an id still answers. */
+  async challenge(holder: Peer): Promise<boolean> {
+    if (holder.link === undefined || !holder.link.isOpen) return false
+    const { clock, changes } = this.#options
+    const askedAt = clock.now()
+    this.ping(holder)
+    while (clock.now() < askedAt + CHALLENGE_MS && holder.isUp && holder.heardAt <= askedAt) {
+      await changes.next(Math.min(20, CHALLENGE_MS))
+    }
+    return holder.isUp && holder.heardAt > askedAt
   }
 
   /** Lists somebody who is no member, so that `peers` can say why; of very many the latest. */
@@ -297,7 +344,7 @@ export class Roster {
   }
 
   /** It is lost, or has said goodbye and where its topics end. */
-  down(peer: Peer, reason: string, tails?: readonly TopicLast[]): void {
+  down(peer: Peer, reason: string, tails?: readonly TopicLast[], mayLive = false): void {
     const { link, route } = peer
     peer.link = undefined
     peer.route = undefined
@@ -306,8 +353,9 @@ export class Roster {
     const wasMet = peer.isUp || route !== undefined || link !== undefined
     peer.state = 'down'
     peer.reason = reason
+    peer.mayLive = mayLive
     peer.pingedAt = 0
-    peer.interest = { revision: -1, patterns: [], responders: [] }
+    peer.interest = { revision: -1, patterns: [], responders: [], services: [] }
     this.#tokens.delete(peer.tokenGiven)
     peer.forget()
     this.#tokens.set(peer.tokenGiven, peer)
@@ -338,3 +386,10 @@ const isOnLoopback = (endpoint: string): boolean => isLoopback(parseEndpoint(end
 /** The connection to answer or tell a peer on: ours, or while that is not welcomed the one it dialled. */
 const endOf = (peer: Peer): Link | Route | undefined =>
   peer.link?.isOpen ? peer.link : (peer.route ?? peer.link)
+
+/** Two living nodes with one id. */
+export const clash = (hello: Hello): SkeinError =>
+  new SkeinError(
+    'NODE_ID_IN_USE',
+    `node id ${hello.id} is held by a living node, and '${hello.name}' (boot ${hello.boot.slice(0, 8)}) claims it too; give each instance its own id`,
+  )

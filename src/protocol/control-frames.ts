@@ -1,4 +1,5 @@
 import { messageOf, SkeinError } from '../errors.ts'
+import { addresseeKey, readAddressee, writeAddressee } from './addressee.ts'
 import type { Reader, Writer } from './bytes.ts'
 import { pack, unpack } from './codec.ts'
 import { readTopicLast, type TopicLast, writeTopicLast } from './feed-batch.ts'
@@ -19,8 +20,8 @@ export const FRAME = {
   askReport: 10,
   taken: 11,
   resume: 12,
-  ack: 13,
-  nack: 14,
+  settled: 13,
+  withdraw: 14,
   missed: 15,
   request: 16,
   reply: 17,
@@ -29,6 +30,7 @@ export const FRAME = {
   known: 20,
   gossip: 21,
   moved: 22,
+  window: 23,
 } as const
 
 /** Where a node listens; a node that only dials has none. */
@@ -40,11 +42,24 @@ export interface Address {
   readonly delivery: number
 }
 
+/** A group or queue that a node does a part of the work of, and how much of it one sender may give it at a time. */
+export interface Service {
+  readonly kind: 'group' | 'queue'
+  readonly name: string
+  /** Of a group: which messages this member handles. */
+  readonly patterns: readonly string[]
+  /** Messages and bytes that may be unsettled: totals, so that none is lost or counted twice with a connection. */
+  readonly messages: number
+  readonly bytes: number
+  readonly leaseMs: number
+}
+
 /** What a node subscribes and responds to, as a whole; a higher revision replaces a lower one. */
 export interface Interest {
   readonly revision: number
   readonly patterns: readonly string[]
   readonly responders: readonly string[]
+  readonly services: readonly Service[]
 }
 
 /** A hello and its answer, the welcome: everything that the other end must know, in totals. */
@@ -105,15 +120,59 @@ export const writeInterest = (writer: Writer, interest: Interest): void => write
 export const readInterest = (body: Buffer): Interest => readInterestFields(unpack(body))
 
 const readInterestFields = (value: unknown): Interest => {
-  const { revision, patterns, responders } = (value ?? {}) as Record<string, unknown>
-  if (!isCount(revision) || !Array.isArray(patterns) || !Array.isArray(responders))
+  const { revision, patterns, responders, services = [] } = (value ?? {}) as Record<string, unknown>
+  if (
+    !isCount(revision) ||
+    !Array.isArray(patterns) ||
+    !Array.isArray(responders) ||
+    !Array.isArray(services)
+  )
     throw malformed('interest')
-  if (patterns.length + responders.length > MAX_PATTERNS) throw malformed('interest')
+  if (patterns.length + responders.length + services.length > MAX_PATTERNS) throw malformed('interest')
   try {
-    return { revision, patterns: patterns.map(validatePattern), responders: responders.map(validateTopic) }
+    return {
+      revision,
+      patterns: patterns.map(validatePattern),
+      responders: responders.map(validateTopic),
+      services: services.map(readService),
+    }
   } catch (cause) {
     throw new SkeinError('MALFORMED', `an interest was refused: ${messageOf(cause)}`, { cause })
   }
+}
+
+const readService = (value: unknown): Service => {
+  const { kind, name, patterns, messages, bytes, leaseMs } = (value ?? {}) as Record<string, unknown>
+  if ((kind !== 'group' && kind !== 'queue') || !Array.isArray(patterns) || patterns.length > MAX_PATTERNS)
+    throw malformed('service')
+  if (!isCount(messages) || !isCount(bytes) || !isCount(leaseMs)) throw malformed('service')
+  return {
+    kind,
+    name: validateTopic(name),
+    patterns: patterns.map(validatePattern),
+    messages,
+    bytes,
+    leaseMs,
+  }
+}
+
+/** window: (kind u8 · name · messages u32 · bytes u48)…, of every service of the sender. */
+export const writeWindows = (writer: Writer, services: readonly Service[]): void => {
+  for (const service of services) {
+    writeAddressee(writer, service)
+    writer.u32(service.messages)
+    writer.u48(service.bytes)
+  }
+}
+
+/** The services with the windows that are stated now; others than those known are left unread. */
+export const readWindows = (reader: Reader, known: readonly Service[]): Service[] => {
+  const windows = new Map<string, { messages: number; bytes: number }>()
+  while (reader.left > 0) {
+    const key = addresseeKey(readAddressee(reader))
+    windows.set(key, { messages: reader.u32(), bytes: reader.u48() })
+  }
+  return known.map((service) => ({ ...service, ...windows.get(addresseeKey(service)) }))
 }
 
 export const writeAddress = (writer: Writer, address: Address): void => writer.bytes(pack(address))

@@ -23,6 +23,15 @@ export const newId = (): string => {
   return chance.bytes.toString('hex', from, chance.at)
 }
 
+/** Nearly all ids that a node writes are its own boot: turning that into bytes again would cost as much as a message. */
+const lastId = { hex: '', bytes: Buffer.alloc(0) }
+
+/** The bytes of an id; they are not to be changed. */
+export const idBytes = (hex: string): Buffer => {
+  if (hex !== lastId.hex) Object.assign(lastId, { hex, bytes: Buffer.from(hex, 'hex') })
+  return lastId.bytes
+}
+
 export const isId = (value: unknown): value is string =>
   typeof value === 'string' && /^[0-9a-f]{32}$/.test(value)
 

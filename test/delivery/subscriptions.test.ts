@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Gap, Message } from '../../src/delivery/message.ts'
+import { type Gap, Message } from '../../src/delivery/message.ts'
 import { Subscriptions } from '../../src/delivery/subscriptions.ts'
 import { isSkeinError, type SkeinError } from '../../src/errors.ts'
 import { receivedLocally } from '../../src/protocol/payload.ts'
@@ -19,6 +19,8 @@ class Bench {
   readonly subscriptions = new Subscriptions({
     clock: this.clock,
     changed: async () => void this.changes++,
+    paced: () => {},
+    withdrawn: () => {},
     gap: (gap) => this.gaps.push(gap),
     fault: (error) => this.faults.push(error),
   })
@@ -26,7 +28,8 @@ class Bench {
 
   deliver(topic: string, value: unknown, settle?: (error?: SkeinError) => void, origin = ORIGIN): void {
     const record = receivedLocally(payloadOf(value))
-    this.subscriptions.deliver(topic, origin, 1, ++this.#sequence, record, settle)
+    const message = new Message(topic, origin, 1, ++this.#sequence, record)
+    this.subscriptions.hand({ kind: 'node', name: '' }, message, record, undefined, settle)
   }
 }
 
@@ -233,7 +236,7 @@ test('subscriptions - own messages go only to those that want the echo', () => {
   const got: string[] = []
   at.subscriptions.add('a', () => got.push('with'), {})
   at.subscriptions.add('a', () => got.push('without'), { echo: false })
-  at.subscriptions.echo('a', ORIGIN, 0, 1, receivedLocally(payloadOf(1)))
+  at.subscriptions.echo('a', ORIGIN, 1, receivedLocally(payloadOf(1)))
   expect(got).toEqual(['with'])
 })
 

@@ -10,11 +10,17 @@ import {
   readHello,
   readInterest,
   readTails,
+  type Service,
   writeHello,
   writeInterest,
   writeTails,
 } from '../../src/protocol/control-frames.ts'
-import { beginDeliveryBatch, sealDeliveryBatch } from '../../src/protocol/delivery-batch.ts'
+import {
+  beginDeliveryBatch,
+  type HandOver,
+  sealDeliveryBatch,
+  writeHandOver,
+} from '../../src/protocol/delivery-batch.ts'
 import {
   barrierKey,
   beginFeedBatch,
@@ -77,6 +83,10 @@ const written = (write: (writer: Writer) => void): Buffer => {
   return writer.take()
 }
 
+const SERVICE: Service = {
+  ...{ kind: 'group', name: 'billing', patterns: ['a.*'], messages: 3, bytes: 4, leaseMs: 5 },
+}
+
 const hello = written((writer) =>
   writeHello(writer, {
     mesh: 'default',
@@ -85,7 +95,7 @@ const hello = written((writer) =>
     name: 'one',
     number: 3,
     address: { hosts: ['127.0.0.1', 'db.local'], control: 1, feed: 2, delivery: 3 },
-    interest: { revision: 4, patterns: ['a.*', 'b.>'], responders: ['r'] },
+    interest: { revision: 4, patterns: ['a.*', 'b.>'], responders: ['r'], services: [SERVICE] },
     token: BOOT,
     taken: 5,
     known: 6,
@@ -93,7 +103,7 @@ const hello = written((writer) =>
   }),
 )
 const interest = written((writer) =>
-  writeInterest(writer, { revision: 4, patterns: ['a.*', 'b.>'], responders: ['r.s'] }),
+  writeInterest(writer, { revision: 4, patterns: ['a.*', 'b.>'], responders: ['r.s'], services: [SERVICE] }),
 )
 const tails = written((writer) =>
   writeTails(writer, [
@@ -130,12 +140,24 @@ const answer = (topics: number, claimed = topics): Buffer => {
   return batch
 }
 
+/** Of every kind: owed in this boot, in an older one, with a key, and to nobody. */
+const handOver = (number: number): HandOver => ({
+  number,
+  kind: (['node', 'group', 'queue'] as const)[number % 3]!,
+  group: number % 3 === 1 ? 'billing' : '',
+  topic: 'a.b',
+  key: number % 2 === 0 ? 'k' : undefined,
+  id: { boot: number % 4 === 1 ? ID : BOOT, sequence: number },
+  isOwed: number % 4 !== 0,
+  attempt: number % 4 === 0 ? 1 : number,
+  redelivered: number % 2 === 1,
+})
+
 const deliveryBatch = (token: string, count: number, claimed = count): Buffer => {
   const batch = written((writer) => {
-    beginDeliveryBatch(writer, token, BOOT, 1)
+    beginDeliveryBatch(writer, token, BOOT, 1, 0)
     for (let i = 0; i < count; i++) {
-      writer.u48(i)
-      writer.text8('a.b')
+      writeHandOver(writer, i, handOver(i), BOOT)
       writeRecord(writer, payload, true)
     }
   })
@@ -197,9 +219,9 @@ const inboxTaking = (work: Work): { take: (frames: Buffer[]) => void; token: str
     clock: new FakeClock(),
     peerOf: (token) => (token === peer.tokenGiven ? peer : undefined),
     heard: () => {},
-    deliver: (topic, _origin, _generation, _sequence, received) => {
+    deliver: (_addressee, message, received) => {
       work.steps++
-      readMessage(topic, received)
+      readMessage(message.topic, received)
     },
   })
   return { take: (frames) => inbox.take(frames), token: peer.tokenGiven }

@@ -154,7 +154,7 @@ test('plain SUB - follows topics and reads the documented header', async () => {
 const batches = (node: Node): fc.Arbitrary<Uint8Array> => {
   const control = Buffer.from([0x53, 0x4b, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 5, 0x85, 0xa4, 0x6d, 0x65, 0x73])
   const writer = new Writer()
-  beginDeliveryBatch(writer, 'ab'.repeat(16), node.boot, 1)
+  beginDeliveryBatch(writer, 'ab'.repeat(16), node.boot, 1, 0)
   const delivery = Buffer.from(writer.take())
   sealDeliveryBatch(delivery, 3)
   const valid = fc.constantFrom<Buffer>(control, delivery)

@@ -199,7 +199,7 @@ test('seeds - whoever knocks before a node is ready is told where it listens', a
     writeHello(writer, {
       ...{ mesh, id: 'aa'.repeat(16), boot: 'bb'.repeat(16), name: 'early', number: 1, address: null },
       ...{ token: '', taken: 0, known: 0, unreachable: '' },
-      interest: { revision: 0, patterns: [], responders: [] },
+      interest: { revision: 0, patterns: [], responders: [], services: [] },
     }),
   )
   for (let round = 0; round < 20; round++) {

@@ -13,7 +13,7 @@ const helloOf = (number: number): Hello => ({
   name: 'one',
   number,
   address: null,
-  interest: { revision: 0, patterns: [], responders: [] },
+  interest: { revision: 0, patterns: [], responders: [], services: [] },
   token: '',
   taken: 0,
   known: 0,
@@ -159,9 +159,9 @@ test('link - answers that follow an older hello are dropped, those outside any h
   on.frames!([batchOf(1, FRAME.pong)])
   on.frames!([batchOf(3, FRAME.pong)])
   expect(frames).toEqual([])
-  on.frames!([batchOf(2, FRAME.pong, FRAME.ack)])
+  on.frames!([batchOf(2, FRAME.pong, FRAME.taken)])
   on.frames!([batchOf(0, FRAME.who)])
-  expect(frames).toEqual([FRAME.pong, FRAME.ack, FRAME.who])
+  expect(frames).toEqual([FRAME.pong, FRAME.taken, FRAME.who])
 })
 
 test('link - an answer of several frames is MALFORMED', () => {

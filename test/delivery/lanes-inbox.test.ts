@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Inbox } from '../../src/delivery/inbox.ts'
-import { Outbox } from '../../src/delivery/outbox.ts'
-import type { Settle } from '../../src/delivery/subscriptions.ts'
+import { Lanes } from '../../src/delivery/lanes.ts'
+import type { Settle } from '../../src/delivery/verdict.ts'
 import { SkeinError } from '../../src/errors.ts'
 import { Peer } from '../../src/peers/peer.ts'
 import { Reader, Writer } from '../../src/protocol/bytes.ts'
@@ -30,7 +30,7 @@ class World {
   readonly faults: unknown[] = []
   readonly receiver = new Peer('1'.repeat(32), 'c'.repeat(32), 'receiver')
   readonly sender = new Peer('2'.repeat(32), BOOT, 'sender')
-  readonly outbox: Outbox
+  readonly lanes: Lanes
   readonly inbox: Inbox
   on!: DialEvents
 
@@ -55,18 +55,20 @@ class World {
         return { send, close: () => {} }
       },
     } as unknown as Transport
-    this.outbox = new Outbox({
+    this.lanes = new Lanes({
       boot: BOOT,
       transport,
       clock: this.clock,
       queueBytes,
+      handledBefore: async () => {},
+      applied: async () => true,
       fault: (error) => this.faults.push(error),
     })
     this.inbox = new Inbox({
       clock: this.clock,
       peerOf: (token) => (token === this.sender.tokenGiven ? this.sender : undefined),
       heard: () => {},
-      deliver: (_topic, _origin, _generation, _sequence, record, settle) => {
+      deliver: (_addressee, _message, record, _held, settle) => {
         this.got.push(decodeReceived(record))
         if (settle !== undefined) this.settles.push(settle)
       },
@@ -74,7 +76,7 @@ class World {
   }
 
   send(value: unknown): void {
-    this.outbox.send(this.receiver, 'a', payloadOf(value))
+    this.lanes.send(this.receiver, 'a', payloadOf(value), 1)
   }
 
   read(count = Number.POSITIVE_INFINITY): void {
@@ -86,9 +88,9 @@ class World {
   }
 
   ping(): void {
-    this.inbox.pinged(this.sender, this.outbox.sentTo(this.receiver))
+    this.inbox.pinged(this.sender, this.lanes.sentTo(this.receiver))
     const taken = this.inbox.takenFrom(this.sender)
-    this.back.push(() => this.outbox.ponged(this.receiver, taken))
+    this.back.push(() => this.lanes.ponged(this.receiver, taken))
   }
 
   /** Everything moves until nothing does any more. */
@@ -106,15 +108,10 @@ class World {
     const writer = new Writer()
     write?.(writer)
     const reader = new Reader(writer.take())
-    const number = reader.u48()
     this.back.push(() => {
-      if (type === FRAME.taken) this.outbox.taken(this.receiver, number)
-      else if (type === FRAME.resume) this.outbox.resume(this.receiver, number)
-      else if (type === FRAME.ack) this.outbox.acked(this.receiver, number)
-      else if (type === FRAME.nack) {
-        const code = reader.text8() as 'BUSY'
-        this.outbox.nacked(this.receiver, number, new SkeinError(code, reader.text32()))
-      }
+      if (type === FRAME.taken) this.lanes.taken(this.receiver, reader.u48())
+      else if (type === FRAME.resume) this.lanes.resume(this.receiver, reader.u48())
+      else if (type === FRAME.settled) this.lanes.settled(this.receiver, reader)
     })
   }
 }
@@ -162,7 +159,7 @@ const counts = new WeakMap<World, number>()
 const sent = (world: World): number => counts.get(world) ?? 0
 const indexes = (world: World): number[] => world.got.map((value) => (value as Buffer).readUInt32LE(0))
 
-test('outbox and inbox - whatever is lost or reordered by resets, each message is taken once and in order (G4, G9)', async () => {
+test('lanes and inbox - whatever is lost or reordered by resets, each message is taken once and in order (G4, G9)', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(steps, { minLength: 5, maxLength: 80 }), async (run) => {
       const world = new World()
@@ -176,7 +173,7 @@ test('outbox and inbox - whatever is lost or reordered by resets, each message i
       }
       expect(indexes(world)).toEqual(Array.from({ length: sent(world) }, (_, i) => i))
       let drained = false
-      void world.outbox.drain(10).then(() => {
+      void world.lanes.drain(10).then(() => {
         drained = true
       })
       await world.clock.advance(0)
@@ -187,7 +184,7 @@ test('outbox and inbox - whatever is lost or reordered by resets, each message i
   )
 }, 60_000)
 
-test('outbox - no more than a window is on its way; what is taken makes room for the rest (G6)', async () => {
+test('lanes - no more than a window is on its way; what is taken makes room for the rest (G6)', async () => {
   const world = new World()
   for (let i = 0; i < 10; i++) world.send(Buffer.alloc(MB))
   await world.clock.advance(1)
@@ -196,7 +193,7 @@ test('outbox - no more than a window is on its way; what is taken makes room for
   expect(world.got).toHaveLength(10)
 })
 
-test('outbox - one batch larger than the window still leaves', async () => {
+test('lanes - one batch larger than the window still leaves', async () => {
   const world = new World()
   world.send(Buffer.alloc(6 * MB))
   world.send('next')
@@ -204,7 +201,7 @@ test('outbox - one batch larger than the window still leaves', async () => {
   expect(world.got).toHaveLength(2)
 })
 
-test('outbox - what was taken while it waited to be sent again is not sent, and does not keep the window closed', async () => {
+test('lanes - what was taken while it waited to be sent again is not sent, and does not keep the window closed', async () => {
   const world = new World()
   for (let i = 0; i < 3; i++) world.send(Buffer.alloc(MB))
   await world.clock.advance(1)
@@ -225,7 +222,7 @@ test('outbox - what was taken while it waited to be sent again is not sent, and 
   expect(world.got).toHaveLength(4)
 })
 
-test('outbox - a lost tail is noticed by two pings that say the same (G5)', async () => {
+test('lanes - a lost tail is noticed by two pings that say the same (G5)', async () => {
   const world = new World()
   world.send(1)
   await world.flow()
@@ -240,10 +237,10 @@ test('outbox - a lost tail is noticed by two pings that say the same (G5)', asyn
   expect(world.got).toEqual([1, 2])
 })
 
-test('outbox - what a full queue refuses is counted, and the peer is told of it (G3, G5)', async () => {
+test('lanes - what a full queue refuses is counted, and the peer is told of it (G3, G5)', async () => {
   const world = new World(5 * MB)
   for (let i = 0; i < 12; i++) world.send(Buffer.alloc(MB))
-  expect(world.outbox.dropped).toBe(8)
+  expect(world.lanes.dropped).toBe(8)
   expect(world.missed).toEqual(Array(8).fill(FRAME.missed))
   await world.flow()
   expect(world.got).toHaveLength(4)
@@ -262,11 +259,11 @@ const outcome = (handed: Promise<void>): { is: string } => {
   return seen
 }
 
-test('outbox - a hand-over ends when the peer has handled it, and a busy peer is offered it again', async () => {
+test('lanes - a hand-over ends when the peer has handled it, and a busy peer is offered it again', async () => {
   const world = new World()
-  const seen = outcome(world.outbox.handOver(world.receiver, 'a', payloadOf('x'), 5000))
+  const seen = outcome(world.lanes.handOver(world.receiver, 'a', payloadOf('x'), 1, 5000))
   await world.flow()
-  expect(world.outbox.awaits(world.receiver)).toBe(true)
+  expect(world.lanes.awaits(world.receiver)).toBe(true)
   world.settles.shift()!(new SkeinError('BUSY', 'no room'))
   await world.flow()
   expect(seen.is).toBe('')
@@ -276,23 +273,25 @@ test('outbox - a hand-over ends when the peer has handled it, and a busy peer is
   world.settles.shift()!()
   await world.flow()
   expect(seen.is).toBe('handled')
-  expect([world.outbox.unsettled, world.clock.pendingTimers]).toEqual([0, 0])
+  await world.clock.advance(100)
+  await world.flow()
+  expect([world.lanes.unsettled, world.clock.pendingTimers]).toEqual([0, 0])
 })
 
-test('outbox - a hand-over that fails, times out, or whose peer is lost says so (G7)', async () => {
+test('lanes - a hand-over that fails, times out, or whose peer is lost says so (G7)', async () => {
   const world = new World()
-  const failing = outcome(world.outbox.handOver(world.receiver, 'a', payloadOf(1), 5000))
+  const failing = outcome(world.lanes.handOver(world.receiver, 'a', payloadOf(1), 1, 5000))
   await world.flow()
   world.settles.shift()!(new SkeinError('HANDLER_FAILED', 'no'))
   await world.flow()
-  const late = outcome(world.outbox.handOver(world.receiver, 'a', payloadOf(2), 100))
+  const late = outcome(world.lanes.handOver(world.receiver, 'a', payloadOf(2), 1, 100))
   await world.clock.advance(100)
-  const lost = outcome(world.outbox.handOver(world.receiver, 'a', payloadOf(3), 5000))
+  const lost = outcome(world.lanes.handOver(world.receiver, 'a', payloadOf(3), 1, 5000))
   await world.clock.advance(1)
-  world.outbox.down(world.receiver)
+  world.lanes.down(world.receiver)
   await world.clock.advance(0)
   expect([failing.is, late.is, lost.is]).toEqual(['HANDLER_FAILED', 'WAIT_TIMEOUT', 'PEER_LOST'])
-  expect(world.outbox.unsettled).toBe(0)
+  expect(world.lanes.unsettled).toBe(0)
 })
 
 test('inbox - a batch whose token was not given to its sender is MALFORMED', async () => {

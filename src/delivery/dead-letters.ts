@@ -1,0 +1,144 @@
+import { SkeinError } from '../errors.ts'
+import type { Addressee } from '../protocol/addressee.ts'
+import { decodeReceived, receivedLocally } from '../protocol/payload.ts'
+import { decodeHeaders, type Headers } from '../protocol/record.ts'
+import type { Buried, Ledger, Loaded, Owing } from './ledger.ts'
+import type { Burial, DeathReason } from './owed-record.ts'
+import { type Receipt, shown } from './receipt.ts'
+
+/** A message that was given up, with all that is needed to see why, and to try again. */
+export interface DeadLetter {
+  /** Its number at this sender, to retry or drop it by. */
+  readonly id: string
+  /** The id that the message bore. */
+  readonly messageId: string
+  readonly topic: string
+  /** Who did not handle it: a node (by its id), a group or a queue. */
+  readonly addressee: { readonly kind: Addressee['kind']; readonly name: string }
+  readonly key?: string
+  readonly headers: Headers
+  readonly value: unknown
+  /** `attempts`: it failed too often; `rejected`: its handler said that it can never be handled. */
+  readonly reason: DeathReason
+  /** Failures, the last one included. */
+  readonly attempts: number
+  readonly lastError: string
+  /** When it was accepted, and when it was given up: ms since 1970. */
+  readonly acceptedAt: number
+  readonly diedAt: number
+}
+
+export interface DeadLettersOptions {
+  readonly maxDeadLetters: number
+  /** The id that a message of this node bears. */
+  idOf(boot: string, sequence: number): string
+  /** Takes a dead letter for what it was: a message that is owed. */
+  revive(letter: Buried): Promise<Receipt>
+  died(letter: DeadLetter): void
+  warning(error: SkeinError): void
+}
+
+/**
+ * What was given up, until somebody has looked at it.
+ *
+ * @example
+ * for (const letter of await node.deadLetters.list()) console.log(letter.topic, letter.lastError)
+ * await node.deadLetters.retry('42')
+ */
+export class DeadLetters {
+  readonly #options: DeadLettersOptions
+  #ledger: Ledger | undefined
+  /** The oldest first. */
+  #letters: number[] = []
+
+  /** @internal */
+  constructor(options: DeadLettersOptions) {
+    this.#options = options
+  }
+
+  /** @internal */
+  restore(ledger: Ledger, letters: number[]): void {
+    this.#ledger = ledger
+    this.#letters = letters
+  }
+
+  get size(): number {
+    return this.#letters.length
+  }
+
+  /** All of them, the oldest first. */
+  async list(): Promise<DeadLetter[]> {
+    const found: DeadLetter[] = []
+    for (let from = 0; from < this.#letters.length; from += 256)
+      for (const letter of await this.#open().buried(this.#letters.slice(from, from + 256)))
+        found.push(this.#shown(letter))
+    return found
+  }
+
+  /** Owes it again, as a new message with all attempts before it. Rejects DEAD_LETTER_UNKNOWN, and as `push`. */
+  async retry(id: string): Promise<Receipt> {
+    const letter = await this.#find(id)
+    const receipt = await this.#options.revive(letter)
+    this.#remove(letter.sequence)
+    return receipt
+  }
+
+  /** Forgets it. Rejects DEAD_LETTER_UNKNOWN. */
+  async drop(id: string): Promise<void> {
+    const { sequence } = await this.#find(id)
+    this.#remove(sequence)
+    await this.#open().drop(sequence)
+  }
+
+  /** @internal A message is given up; resolves when it is kept here. */
+  async bury(burial: Burial, loaded: Loaded, part: Owing): Promise<void> {
+    const { maxDeadLetters, warning, died } = this.#options
+    const sequence = await this.#open().bury(burial, loaded, part)
+    this.#letters.push(sequence)
+    died(this.#shown({ sequence, burial, envelope: loaded.envelope, payload: loaded.payload }))
+    while (this.#letters.length > maxDeadLetters) {
+      const oldest = this.#letters.shift()!
+      warning(
+        new SkeinError(
+          'OUTBOX_FULL',
+          `dead letter ${oldest} was dropped: more than ${maxDeadLetters} are not kept; look at them, or raise limits.maxDeadLetters`,
+        ),
+      )
+      await this.#open().drop(oldest)
+    }
+  }
+
+  #open(): Ledger {
+    if (this.#ledger === undefined) throw new SkeinError('CLOSED', 'dead letters: the node has not started')
+    return this.#ledger
+  }
+
+  #remove(sequence: number): void {
+    this.#letters = this.#letters.filter((each) => each !== sequence)
+  }
+
+  async #find(id: string): Promise<Buried> {
+    const sequence = Number(id)
+    const found = this.#letters.includes(sequence) ? await this.#open().buried([sequence]) : []
+    if (found[0] !== undefined) return found[0]
+    throw new SkeinError(
+      'DEAD_LETTER_UNKNOWN',
+      `dead letter '${id}': this node has none of that id; list them`,
+    )
+  }
+
+  #shown({ sequence, burial, envelope, payload }: Buried): DeadLetter {
+    const { addressee, reason, attempts, lastError, diedAt } = burial
+    const { boot, topic, key, acceptedAt } = envelope
+    return {
+      id: String(sequence),
+      messageId: this.#options.idOf(boot, burial.sequence),
+      topic,
+      addressee: shown(addressee),
+      ...(key !== undefined && { key }),
+      headers: decodeHeaders(payload.headers),
+      value: decodeReceived(receivedLocally(payload)),
+      ...{ reason, attempts, lastError, acceptedAt, diedAt },
+    }
+  }
+}

@@ -1,0 +1,317 @@
+import type { Journal } from '../journal/journal.ts'
+import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
+import { Reader, Writer } from '../protocol/bytes.ts'
+import type { Payload } from '../protocol/record.ts'
+import {
+  type Burial,
+  bytesOf,
+  type Envelope,
+  Glance,
+  type Part,
+  RECORD,
+  readBurial,
+  readEnvelope,
+  readPayload,
+  readProgress,
+  readRemembered,
+  writeBurial,
+  writeMessage,
+  writeProgress,
+  writeRemembered,
+} from './owed-record.ts'
+import type { Receipt } from './receipt.ts'
+
+/** A message whose bytes are at hand. */
+export interface Loaded {
+  readonly sequence: number
+  readonly envelope: Envelope
+  readonly payload: Payload
+  /** Where it was sent in this boot. */
+  readonly receipt?: Receipt | undefined
+}
+
+/** One message that is owed to one addressee, as it is found at open. */
+export interface Owing {
+  readonly sequence: number
+  readonly index: number
+}
+
+/** What is owed to one addressee, in order. */
+export interface OwedTo {
+  readonly addressee: Addressee
+  sequences: number[]
+  bytes: number
+}
+
+export interface Recovered {
+  /** By addressee. */
+  readonly owed: Map<string, OwedTo>
+  readonly expiries: { sequence: number; at: number }[]
+  readonly dedupe: { id: string; sequence: number }[]
+  readonly dead: number[]
+  readonly groups: { group: string; patterns: string[]; seenAt: number; sequence: number }[]
+}
+
+export interface Buried {
+  /** Its own number, to retry or drop it by. */
+  readonly sequence: number
+  readonly burial: Burial
+  readonly envelope: Envelope
+  readonly payload: Payload
+}
+
+/** What is known of a message beyond its record: parts that are settled, and failures. */
+interface Progress {
+  left: number
+  readonly parts: Map<number, Part>
+  /** The record that holds this; 0 if none does yet. */
+  record: number
+  isWriting: boolean
+  isStale: boolean
+}
+
+/** What the node owes, in its journal: messages, how far they are, the dead, and groups that are remembered. */
+export class Ledger {
+  readonly #journal: Journal
+  readonly #progress = new Map<number, Progress>()
+  readonly #writer = new Writer()
+  readonly #fault: (error: unknown) => void
+
+  constructor(journal: Journal, fault: (error: unknown) => void) {
+    this.#journal = journal
+    this.#fault = fault
+  }
+
+  /** Reads what is owed. */
+  async recover(): Promise<Recovered> {
+    const recovered: Recovered = { owed: new Map(), expiries: [], dedupe: [], dead: [], groups: [] }
+    const progress = new Map<number, { record: number; parts: Part[] }>()
+    const messages: { sequence: number; addressees: readonly Addressee[] }[] = []
+    const glance = new Glance()
+    let last: readonly Addressee[] | undefined
+    let owed: OwedTo[] = []
+    await this.#journal.each((sequence, type, body) => {
+      if (type === RECORD.message) {
+        const bytes = body.left
+        const { addressees, expiresAt, dedupeId } = glance.read(body)
+        if (addressees.length > 1) messages.push({ sequence, addressees })
+        if (addressees !== last) {
+          last = addressees
+          owed = addressees.map((addressee) => owingTo(recovered, addressee))
+        }
+        for (const of of owed) {
+          of.sequences.push(sequence)
+          of.bytes += bytes
+        }
+        if (expiresAt !== undefined) recovered.expiries.push({ sequence, at: expiresAt })
+        if (dedupeId !== undefined) recovered.dedupe.push({ id: dedupeId, sequence })
+      } else if (type === RECORD.progress) {
+        const { sequence: of, parts } = readProgress(body)
+        progress.set(of, { record: sequence, parts })
+      } else if (type === RECORD.dead) recovered.dead.push(sequence)
+      else if (type === RECORD.remembered) recovered.groups.push({ ...readRemembered(body), sequence })
+    })
+    this.#restore(recovered, progress, messages)
+    return recovered
+  }
+
+  /** Accepts a message. @throws as Journal.append */
+  accept(envelope: Envelope, payload: Payload): { sequence: number; durable: Promise<void> } {
+    const { journal, bytes } = this.#bytes((writer) => writeMessage(writer, envelope, payload))
+    const { sequence, durable } = journal.append(RECORD.message, [bytes])
+    if (envelope.addressees.length > 1) this.#track(sequence, envelope.addressees.length)
+    return { sequence, durable }
+  }
+
+  /** One message with its value; undefined where it cannot be read any more. */
+  async load(sequences: readonly number[]): Promise<(Loaded | undefined)[]> {
+    const records = await this.#journal.readAll(sequences)
+    return records.map((record, at) => {
+      if (typeof record === 'string') return undefined
+      const reader = new Reader(record.body)
+      const envelope = readEnvelope(reader)
+      return { sequence: sequences[at]!, envelope, payload: readPayload(reader) }
+    })
+  }
+
+  /** Failures of this addressee's part, and the last error. */
+  failuresOf(sequence: number, index: number): Part | undefined {
+    return this.#progress.get(sequence)?.parts.get(index)
+  }
+
+  failed(sequence: number, index: number, failures: number, lastError: string): void {
+    const progress = this.#progress.get(sequence) ?? this.#track(sequence, 1)
+    progress.parts.set(index, { index, isSettled: false, failures, lastError })
+    this.#write(sequence, progress)
+  }
+
+  /** These parts are settled; resolves to true when that is recorded, so that they will not come back. */
+  async settle(parts: readonly Owing[]): Promise<boolean> {
+    const whole: number[] = []
+    for (const { sequence, index } of parts) {
+      const progress = this.#progress.get(sequence)
+      if (progress === undefined) {
+        whole.push(sequence)
+        continue
+      }
+      const part = progress.parts.get(index)
+      if (part?.isSettled) continue
+      progress.parts.set(index, { ...{ failures: 0, lastError: '' }, ...part, index, isSettled: true })
+      if (--progress.left > 0) this.#write(sequence, progress)
+      else {
+        whole.push(sequence)
+        this.#progress.delete(sequence)
+        if (progress.record > 0) whole.push(progress.record)
+      }
+    }
+    const recorded: Promise<boolean>[] = []
+    whole.sort((one, other) => one - other)
+    for (let from = 0; from < whole.length; ) {
+      let to = from + 1
+      while (to < whole.length && whole[to] === whole[to - 1]! + 1) to++
+      recorded.push(this.#journal.settle(whole[from]!, whole[to - 1]!))
+      from = to
+    }
+    return (await Promise.all(recorded)).every(Boolean)
+  }
+
+  /** Puts a message among the dead letters; answers the letter's number when it is safe there. */
+  async bury(burial: Burial, { envelope, payload }: Loaded, part: Owing): Promise<number> {
+    const { journal, bytes } = this.#bytes((writer) => writeBurial(writer, burial, envelope, payload))
+    const isWhole = !this.#progress.has(part.sequence)
+    const options = isWhole ? { replaces: part.sequence } : { reserve: true }
+    const { sequence, durable } = journal.append(RECORD.dead, [bytes], options)
+    await durable
+    if (!isWhole) await this.settle([part])
+    return sequence
+  }
+
+  async buried(sequences: readonly number[]): Promise<Buried[]> {
+    const records = await this.#journal.readAll(sequences)
+    return records.flatMap((record, at) => {
+      if (typeof record === 'string') return []
+      const reader = new Reader(record.body)
+      const burial = readBurial(reader)
+      const envelope = readEnvelope(reader)
+      return [{ sequence: sequences[at]!, burial, envelope, payload: readPayload(reader) }]
+    })
+  }
+
+  /** The dead letter is owed again, as a new message. @throws as Journal.append */
+  revive(letter: number, envelope: Envelope, payload: Payload): { sequence: number; durable: Promise<void> } {
+    const { journal, bytes } = this.#bytes((writer) => writeMessage(writer, envelope, payload))
+    return journal.append(RECORD.message, [bytes], { replaces: letter })
+  }
+
+  drop(letter: number): Promise<boolean> {
+    return this.#journal.settle(letter)
+  }
+
+  /** Remembers that a group wants these patterns, in place of what was remembered of it. */
+  remember(group: string, patterns: readonly string[], seenAt: number, former: number): number {
+    const bytes = bytesOf((writer) => writeRemembered(writer, group, patterns, seenAt))
+    const options = former > 0 ? { replaces: former } : { reserve: true }
+    const { sequence, durable } = this.#journal.append(RECORD.remembered, [bytes], options)
+    durable.catch(this.#fault)
+    return sequence
+  }
+
+  forget(record: number): void {
+    void this.#journal.settle(record)
+  }
+
+  #restore(
+    recovered: Recovered,
+    progress: ReadonlyMap<number, { record: number; parts: Part[] }>,
+    messages: readonly { sequence: number; addressees: readonly Addressee[] }[],
+  ): void {
+    const addresseesOf = new Map(messages.map(({ sequence, addressees }) => [sequence, addressees]))
+    for (const [sequence, addressees] of addresseesOf) this.#track(sequence, addressees.length)
+    const settled = new Map<string, Set<number>>()
+    for (const [sequence, { record, parts }] of progress) {
+      if (!isOwed(recovered, sequence)) {
+        // Its message was settled, and a crash kept this from being so, too.
+        void this.#journal.settle(record)
+        continue
+      }
+      const known = this.#progress.get(sequence) ?? this.#track(sequence, 1)
+      known.record = record
+      for (const part of parts) {
+        known.parts.set(part.index, part)
+        const addressee = addresseesOf.get(sequence)?.[part.index]
+        if (!part.isSettled || addressee === undefined) continue
+        known.left--
+        const key = addresseeKey(addressee)
+        settled.set(key, (settled.get(key) ?? new Set()).add(sequence))
+      }
+    }
+    for (const [key, gone] of settled) {
+      const of = recovered.owed.get(key)
+      if (of !== undefined) of.sequences = of.sequences.filter((sequence) => !gone.has(sequence))
+    }
+  }
+
+  #track(sequence: number, left: number): Progress {
+    const progress: Progress = { left, parts: new Map(), record: 0, isWriting: false, isStale: false }
+    this.#progress.set(sequence, progress)
+    return progress
+  }
+
+  /** At most one record is on its way for a message: the next replaces it, and holds all that happened meanwhile. */
+  #write(sequence: number, progress: Progress): void {
+    progress.isStale = true
+    if (progress.isWriting) return
+    progress.isWriting = true
+    void this.#writeOn(sequence, progress).finally(() => {
+      progress.isWriting = false
+    })
+  }
+
+  async #writeOn(sequence: number, progress: Progress): Promise<void> {
+    try {
+      while (progress.isStale && this.#progress.get(sequence) === progress) {
+        progress.isStale = false
+        const { journal, bytes } = this.#bytes((writer) =>
+          writeProgress(writer, sequence, [...progress.parts.values()]),
+        )
+        const options = progress.record > 0 ? { replaces: progress.record } : { reserve: true }
+        const appended = journal.append(RECORD.progress, [bytes], options)
+        await appended.durable
+        progress.record = appended.sequence
+        if (this.#progress.get(sequence) !== progress) void journal.settle(appended.sequence)
+      }
+    } catch (error) {
+      // Attempts are then counted in memory only: a restart may try more often than it should, which loses nothing.
+      this.#fault(error)
+    }
+  }
+
+  /** The journal copies what it is given, so the same memory serves for every record. */
+  #bytes(write: (writer: Writer) => void): { journal: Journal; bytes: Buffer } {
+    write(this.#writer)
+    return { journal: this.#journal, bytes: this.#writer.take() }
+  }
+}
+
+const owingTo = ({ owed }: Recovered, addressee: Addressee): OwedTo => {
+  const key = addresseeKey(addressee)
+  let of = owed.get(key)
+  if (of === undefined) {
+    of = { addressee, sequences: [], bytes: 0 }
+    owed.set(key, of)
+  }
+  return of
+}
+
+const isOwed = ({ owed }: Recovered, sequence: number): boolean => {
+  for (const { sequences } of owed.values()) {
+    let low = 0
+    for (let high = sequences.length; low < high; ) {
+      const middle = (low + high) >> 1
+      if (sequences[middle]! < sequence) low = middle + 1
+      else high = middle
+    }
+    if (sequences[low] === sequence) return true
+  }
+  return false
+}
