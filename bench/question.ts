@@ -8,6 +8,8 @@ export interface Question {
   inFlight: number
   /** The figure that is compared, and whether more of it is better. */
   measure: 'rate' | 'p50'
+  /** At least once: skein journals to the disk, hands over to a worker, and counts what that has handled and acked. */
+  owed?: boolean
   /** The ratio skein ÷ bare: at least this for a rate, at most this for a latency. */
   must: number
   aim: number
@@ -19,7 +21,15 @@ export interface Question {
   weigh(value: unknown): number
 }
 
-export const QUESTIONS = ['publish', 'publish-objects', 'request', 'request-64'] as const
+export const QUESTIONS = [
+  'publish',
+  'publish-objects',
+  'request',
+  'request-64',
+  'owed',
+  'owed-objects',
+  'owed-lone',
+] as const
 export type QuestionName = (typeof QUESTIONS)[number]
 
 export const CONTENDERS = ['skein', 'bare'] as const

@@ -1,3 +1,6 @@
+import { open, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { pack, unpack } from 'msgpackr'
 import { Dealer, Publisher, Router, Subscriber } from 'zeromq'
@@ -100,12 +103,12 @@ export const contender: Contender = {
     socket.connect(place.address)
     const encode = encoderOf(question)
     const decode = decoderOf(question)
-    const open = new Map<number, (value: unknown) => void>()
+    const waiting = new Map<number, (value: unknown) => void>()
     const read = async () => {
       for await (const [id, payload] of socket) {
         const key = id!.readUInt32LE()
-        const resolve = open.get(key)
-        open.delete(key)
+        const resolve = waiting.get(key)
+        waiting.delete(key)
         resolve?.(decode(payload!))
       }
     }
@@ -121,21 +124,43 @@ export const contender: Contender = {
     }
 
     let lastId = 0
+    const log = question.owed ? await openLog() : undefined
+    const ask = (value: unknown): Promise<unknown> =>
+      new Promise((resolve, reject) => {
+        lastId = (lastId + 1) >>> 0
+        const id = Buffer.allocUnsafe(4)
+        id.writeUInt32LE(lastId)
+        waiting.set(lastId, resolve)
+        queue.push([id, encode(value)])
+        if (!writing) write().catch(reject)
+      })
     return {
       address: '',
-      request: (value) =>
-        new Promise((resolve, reject) => {
-          lastId = (lastId + 1) >>> 0
-          const id = Buffer.allocUnsafe(4)
-          id.writeUInt32LE(lastId)
-          open.set(lastId, resolve)
-          queue.push([id, encode(value)])
-          if (!writing) write().catch(reject)
-        }),
+      request: async (value) => {
+        await log?.append(encode(value))
+        return await ask(value)
+      },
       close: async () => {
         socket.close()
         await reading.catch(() => {})
+        await log?.close()
       },
     }
   },
+}
+
+/** A file to which each value is appended and synced before it is sent. */
+const openLog = async (): Promise<{ append(bytes: Uint8Array): Promise<void>; close(): Promise<void> }> => {
+  const path = join(process.env.BENCH_DIR ?? tmpdir(), `bare-bench-${process.pid}`)
+  const file = await open(path, 'a')
+  return {
+    append: async (bytes) => {
+      await file.write(bytes)
+      await file.datasync()
+    },
+    close: async () => {
+      await file.close()
+      await rm(path)
+    },
+  }
 }

@@ -1,28 +1,5 @@
 import type { Question } from '../question.ts'
-
-interface Reading {
-  sequence: number
-  sensor: string
-  room: string
-  celsius: number
-  humidity: number
-  battery: number
-  ok: boolean
-  at: number
-}
-
-const startedAt = Date.now()
-
-const reading = (n: number): Reading => ({
-  sequence: n,
-  sensor: 'th-0042',
-  room: 'kitchen',
-  celsius: 21.5 + (n % 7) / 10,
-  humidity: 40 + (n % 11),
-  battery: 0.87,
-  ok: n % 100 !== 0,
-  at: startedAt + n,
-})
+import { type Reading, reading } from '../reading.ts'
 
 export const question: Question = {
   name: 'publish-objects',
