@@ -137,8 +137,8 @@ const commands = {
   retry: async ({ id }) => (await node().deadLetters.retry(id)).id,
 }
 
-process.on('message', async (/** @type {{ ask: number, command: string, argument: object }} */ message) => {
-  const { ask, command, argument } = message
+/** @param {{ ask: number, command: string, argument: object }} message */
+const obey = async ({ ask, command, argument }) => {
   try {
     process.send?.({ ask, result: await commands[command]?.(argument) })
   } catch (error) {
@@ -148,5 +148,6 @@ process.on('message', async (/** @type {{ ask: number, command: string, argument
       code: /** @type {any} */ (error).code,
     })
   }
-})
+}
+process.on('message', (message) => void obey(/** @type {any} */ (message)))
 process.on('disconnect', () => process.exit())

@@ -56,18 +56,20 @@ const attempt = async (n) => {
           record({ kind: 'ended', n, to: `${kind} ${name}`, outcome })
     })
   } catch (error) {
-    const { code = '', mayHaveRun } = /** @type {import('skein').SkeinError} */ (error)
+    const { code, mayHaveRun } = /** @type {import('skein').SkeinError} */ (error)
     record({ kind: 'fail', n, code, isUncertain: mayHaveRun === true || code === 'JOURNAL_UNCERTAIN' })
   }
 }
 
 let isStopping = false
-process.on('message', async (message) => {
-  isStopping = true
-  if (message !== 'close') return
+const close = async () => {
   const { unsettled } = await node.close()
   process.send?.({ unsettled })
   process.disconnect()
+}
+process.on('message', (message) => {
+  isStopping = true
+  if (message === 'close') void close()
 })
 
 const begunAt = performance.now()
