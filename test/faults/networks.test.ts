@@ -52,7 +52,7 @@ test('networks - live connections are reset under load: each message is handled 
     await handled(worker, COUNT)
     const calls = await callsOf(worker)
     console.info(`${COUNT} messages, ${cut} connections cut, ${calls.length} calls`)
-    expect(cut).toBeGreaterThan(10)
+    expect(cut).toBeGreaterThan(3)
     expect(calls.map(({ n }) => n).toSorted((a, b) => a - b)).toEqual(range(0, COUNT))
     // One that was handed back, because there was no room, comes later and is flagged.
     const first = calls.filter(({ redelivered }) => !redelivered).map(({ n }) => n)

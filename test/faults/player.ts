@@ -53,6 +53,8 @@ export const meshName = (): string => `faults-${process.pid}-${++meshes}`
 
 export interface PlayerOptions extends Omit<NodeOptions, 'logger'> {
   readonly env?: Readonly<Record<string, string>>
+  /** How far the clock on its wall is off. */
+  readonly wallByMs?: number
 }
 
 /** A node in a process of its own that does what it is asked; killed after the test. */

@@ -72,7 +72,8 @@ const follow = async (n, sending) => {
 
 /** @type {Record<string, (argument: any) => unknown>} */
 const commands = {
-  async start(options) {
+  async start({ wallByMs = 0, ...options }) {
+    if (wallByMs !== 0) commands.setWall?.({ byMs: wallByMs })
     current = await createNode(options)
     current.on('warning', ({ code, message }) => warnings.push({ code, text: message }))
     current.on('gap', (gap) => gaps.push(gap))
@@ -124,6 +125,11 @@ const commands = {
   },
   fix: () => {
     isFixed = true
+  },
+  /** The clock on the wall is set, by somebody else. */
+  setWall({ byMs }) {
+    const real = Date.now
+    Date.now = () => real() + byMs
   },
   calls: () => calls,
   forgetCalls: () => {
