@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { Addressee } from '../protocol/addressee.ts'
+import { bodyBytes } from '../protocol/record.ts'
 import { matches } from '../protocol/topics.ts'
 import type { Handed, Verdict } from './delivery-lane.ts'
 import type { Loaded } from './ledger.ts'
@@ -149,7 +150,7 @@ export class Backlog {
     return this.#size
   }
 
-  /** Bytes of them, roughly: those of what was found in the journal with their envelopes. */
+  /** Bytes of their values. */
   get bytes(): number {
     return this.#bytes
   }
@@ -174,7 +175,7 @@ export class Backlog {
   add(copy: Copy): void {
     this.#size++
     const { payload, sequence } = copy.loaded
-    this.#bytes += payload.sizeBytes
+    this.#bytes += bodyBytes(payload)
     const most = this.#places.size > 0 ? LOADED_MAX : LOADED_MAX_ABSENT
     const isFull = this.#ready.length - this.#head >= most || this.#readyBytes >= LOADED_MAX_BYTES
     if (this.#unloadedHead < this.#unloaded.length || isFull) {
@@ -476,7 +477,7 @@ export class Backlog {
     if (copy.state === 'settled') return
     copy.state = 'settled'
     this.#size--
-    this.#bytes = this.#size === 0 ? 0 : this.#bytes - copy.loaded.payload.sizeBytes
+    this.#bytes = this.#size === 0 ? 0 : this.#bytes - bodyBytes(copy.loaded.payload)
     this.#freeKey(copy)
   }
 

@@ -88,12 +88,14 @@ export class Ledger {
     const progress = new Map<number, { record: number; parts: Part[] }>()
     const messages: { sequence: number; addressees: readonly Addressee[] }[] = []
     const glance = new Glance()
+    const nobody: number[] = []
     let last: readonly Addressee[] | undefined
     let owed: OwedTo[] = []
     await this.#journal.each((sequence, type, body) => {
       if (type === RECORD.message) {
-        const bytes = body.left
-        const { addressees, expiresAt, dedupeId } = glance.read(body)
+        const { addressees, expiresAt, dedupeId, bytes } = glance.read(body)
+        // To nobody, and a crash kept it from being settled.
+        if (addressees.length === 0) nobody.push(sequence)
         if (addressees.length > 1) messages.push({ sequence, addressees })
         if (addressees !== last) {
           last = addressees
@@ -111,6 +113,7 @@ export class Ledger {
       } else if (type === RECORD.dead) recovered.dead.push(sequence)
       else if (type === RECORD.remembered) recovered.groups.push({ ...readRemembered(body), sequence })
     })
+    for (const sequence of nobody) void this.#journal.settle(sequence)
     this.#restore(recovered, progress, messages)
     return recovered
   }

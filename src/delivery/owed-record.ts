@@ -2,7 +2,7 @@ import { type Addressee, readAddressee, writeAddressee } from '../protocol/addre
 import { Reader, Writer } from '../protocol/bytes.ts'
 import { Frame } from '../protocol/frame.ts'
 import { ID_BYTES, idBytes } from '../protocol/header.ts'
-import { type Payload, readRecord, writeRecord } from '../protocol/record.ts'
+import { type Payload, readBodyBytes, readRecord, writeRecord } from '../protocol/record.ts'
 
 /** The kinds of record in the journal. The disk's numbers: never change one. */
 export const RECORD = { message: 1, progress: 2, dead: 3, remembered: 4 } as const
@@ -93,6 +93,8 @@ export interface Glimpse {
   readonly addressees: readonly Addressee[]
   readonly expiresAt: number | undefined
   readonly dedupeId: string | undefined
+  /** Of the value. */
+  readonly bytes: number
 }
 
 /**
@@ -112,7 +114,8 @@ export class Glance {
     if (flags & KEY_FLAG) reader.skip(reader.u8())
     const dedupeId = flags & DEDUPE_FLAG ? reader.text8() : undefined
     if (flags & RETRY_FLAG) reader.skip(reader.u8())
-    return { addressees: this.#read(reader), expiresAt, dedupeId }
+    const addressees = this.#read(reader)
+    return { addressees, expiresAt, dedupeId, bytes: readBodyBytes(reader) }
   }
 
   #read(reader: Reader): readonly Addressee[] {
@@ -121,7 +124,10 @@ export class Glance {
     if (known.length > 0 && reader.left >= known.length) {
       let same = 0
       while (same < known.length && buffer[at + same] === known[same]) same++
-      if (same === known.length) return this.#addressees
+      if (same === known.length) {
+        reader.skip(same)
+        return this.#addressees
+      }
     }
     const addressees: Addressee[] = []
     for (let left = reader.u16(); left > 0; left--) addressees.push(readAddressee(reader))

@@ -105,6 +105,17 @@ export const writeRecordHead = (writer: Writer, payload: Payload, ack = false): 
   }
 }
 
+/** How large the body of the record is that follows: a glance at it. */
+export const readBodyBytes = (reader: Reader): number => {
+  const flags = reader.u8()
+  if ((flags & HEADERS_FLAG) !== 0) reader.skip(reader.u16())
+  return reader.u32()
+}
+
+/** The same whether a payload was just made or is read again: `sizeBytes` of a text is a guess. */
+export const bodyBytes = ({ body }: Payload): number =>
+  typeof body === 'string' ? Buffer.byteLength(body) : body.length
+
 /** Reads one record of a frame; `alone` is the frame that holds the body of a record sent by itself. */
 export const readRecord = (reader: Reader, frame: Frame, alone?: Frame): Received => {
   const flags = reader.u8()
