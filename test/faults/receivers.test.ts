@@ -46,6 +46,24 @@ test('receivers - one that is stopped for longer than its lease loses what it he
   expect((await doneBy(other)).toSorted((a, b) => a - b)).toEqual(range(0, 20))
 }, 30_000)
 
+test('receivers - what one had begun when it was killed in the middle of its work is done by another, at its first attempt and flagged (G2)', async () => {
+  const mesh = meshName()
+  const sender = await play({ mesh })
+  const killed = await play({ mesh })
+  await killed.ask('hold')
+  await killed.ask('pull', { queue: 'jobs', concurrency: 10 })
+  await sender.ask('waitForPeers', { count: 1 })
+  await sender.ask('push', { queue: 'jobs', count: 10 })
+  await killed.noted('called', 10)
+  const other = await play({ mesh })
+  await killed.kill('SIGKILL')
+  await other.ask('pull', { queue: 'jobs', concurrency: 10 })
+  await settled(sender, range(0, 10))
+  const calls = await callsOf(other)
+  expect(calls.map(({ n }) => n).toSorted((a, b) => a - b)).toEqual(range(0, 10))
+  expect(calls.every(({ redelivered, attempt }) => redelivered && attempt === 1)).toBe(true)
+}, 30_000)
+
 test('receivers - a job that kills its worker ends as a dead letter, spends nobody else an attempt, and comes back when it is retried after the fix (G2, G3)', async () => {
   const mesh = meshName()
   const sender = await play({ mesh, dataDir: temporary('poison'), maxAttempts: 3 })
