@@ -1,3 +1,4 @@
+import { SkeinError } from '../errors.ts'
 import type { Journal } from '../journal/journal.ts'
 import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
 import { Reader, Writer } from '../protocol/bytes.ts'
@@ -126,10 +127,18 @@ export class Ledger {
     return { sequence, durable }
   }
 
-  /** One message with its value; undefined where it cannot be read any more. */
+  /**
+   * Messages with their values; undefined for those that are settled or damaged. @throws SkeinError JOURNAL_FAILED where
+   * the disk does not show one of them now.
+   */
   async load(sequences: readonly number[]): Promise<(Loaded | undefined)[]> {
     const records = await this.#journal.readAll(sequences)
     return records.map((record, at) => {
+      if (record === 'unreadable')
+        throw new SkeinError(
+          'JOURNAL_FAILED',
+          `message ${sequences[at]} cannot be read from the journal now; it stays owed`,
+        )
       if (typeof record === 'string') return undefined
       const reader = new Reader(record.body)
       const envelope = readEnvelope(reader)

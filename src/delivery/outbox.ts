@@ -5,31 +5,26 @@ import type { Journal } from '../journal/journal.ts'
 import type { Peer } from '../peers/peer.ts'
 import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
 import type { Service } from '../protocol/control-frames.ts'
-import { receivedLocally } from '../protocol/payload.ts'
-import type { Headers, Payload, Received } from '../protocol/record.ts'
+import type { Headers, Payload } from '../protocol/record.ts'
 import type { Settlement } from '../protocol/settlement.ts'
 import { matches } from '../protocol/topics.ts'
 import { Backlog, type Copy, HandedCopy, type Member } from './backlog.ts'
 import { type DeadLetter, DeadLetters } from './dead-letters.ts'
-import type { Handed, Outgoing } from './delivery-lane.ts'
+import { DedupeIds } from './dedupe-ids.ts'
+import type { Handed } from './delivery-lane.ts'
+import { Expiries } from './expiries.ts'
 import { Groups, statedBy } from './groups.ts'
-import type { Lanes } from './lanes.ts'
+import { Leases } from './leases.ts'
 import { type Buried, Ledger, type Loaded, type Owing, type Recovered } from './ledger.ts'
-import { Message, type Origin } from './message.ts'
+import { canBeGiven, Membership, type MembershipOptions, nodeOf } from './membership.ts'
 import { NumberedItems } from './numbered.ts'
 import type { Envelope } from './owed-record.ts'
 import { type Ending, Receipt } from './receipt.ts'
-import { Timeline } from './timeline.ts'
-import { type Settle, verdictOn } from './verdict.ts'
 
-const LEASE_LOOK_MS = 1000
-/** A node's plain subscriptions: what one sender may have unsettled there. */
-const PLAIN_WINDOW = 512
-const PLAIN_WINDOW_BYTES = 4 * 1024 * 1024
-const PLAIN_LEASE_MS = 60_000
-const DEDUPE_MS = 300_000
-const MAX_DEDUPE = 1_000_000
 const MAX_FOUND = 10_000
+const SWEEP_MS = 60_000
+/** A dead letter that finds no room in the journal is tried again after this. */
+const BURY_AGAIN_MS = 1000
 /** How soon a send that finds no room looks again. */
 const ROOM_AGAIN_MS = 20
 
@@ -46,11 +41,9 @@ export interface SendOptions {
   roomTimeoutMs?: number
 }
 
-export interface OutboxOptions {
-  readonly self: Origin
+export interface OutboxOptions extends Omit<MembershipOptions, 'settled'> {
   readonly clock: Clock
   readonly changes: Changes
-  readonly lanes: Lanes
   readonly maxAttempts: number
   readonly goneMs: number
   readonly rememberMs: number
@@ -58,11 +51,6 @@ export interface OutboxOptions {
   /** Most that may be owed to one addressee. */
   readonly quotaBytes: number
   readonly maxDeadLetters: number
-  peers(): Iterable<Peer>
-  /** What this very node does a part of the work of. */
-  services(): Service[]
-  /** Gives a message to this very node. */
-  deliver(addressee: Addressee, message: Message, record: Received, settle: Settle): void
   dead(letter: DeadLetter): void
   fault(error: unknown): void
 }
@@ -76,30 +64,33 @@ export class Outbox {
   /** Of messages that are not loaded. */
   readonly #receipts = new Map<number, Receipt>()
   readonly #awaited = new NumberedItems<Receipt>()
-  readonly #dedupe = new Map<string, { receipt: Receipt | undefined; sequence: number; until: number }>()
-  readonly #expiries: Timeline<number>
-  /** Copies of messages that expire, as far as they are loaded. */
-  readonly #mortal = new Map<number, Copy[]>()
+  readonly #membership: Membership
+  readonly #leases: Leases
+  readonly #dedupeIds = new DedupeIds()
+  readonly #expiries: Expiries
   /** What the plain subscriptions of each node want that is there, or is waited for. */
   readonly #plain = new Map<string, readonly string[]>()
   /** To whom a topic goes, until somebody wants something else. */
   #found = new Map<string, readonly Addressee[]>()
-  /** Peers that vanished without a word, with what they had in hand: it may run there still. */
-  readonly #doubts = new Map<string, { peer: Peer; handed: HandedCopy[] }>()
   #journal: Journal | undefined
   #durability: 'disk' | 'os' | 'memory' = 'memory'
   #ledger!: Ledger
   #settling: Owing[] = []
   #settleDue: Promise<boolean> | undefined
   #timeOffset = 0
-  #cancelLook: (() => void) | undefined
+  #cancelSweep: (() => void) | undefined
   #isClosed = false
   #isDraining = false
 
   constructor(options: OutboxOptions) {
     this.#options = options
-    const { clock, rememberMs } = options
-    this.#expiries = new Timeline(clock, (sequence) => void this.#expire(sequence).catch(options.fault))
+    const { clock, lanes, rememberMs, fault } = options
+    this.#leases = new Leases(clock, lanes)
+    this.#membership = new Membership({ ...options, settled: () => void this.#flush() })
+    this.#expiries = new Expiries(
+      clock,
+      (sequence, copies) => void this.#expire(sequence, copies).catch(fault),
+    )
     this.deadLetters = new DeadLetters({
       maxDeadLetters: options.maxDeadLetters,
       idOf: (boot, sequence) => this.#idOf(boot, sequence),
@@ -130,7 +121,8 @@ export class Outbox {
     const recovered = await this.#ledger.recover()
     this.#restore(recovered)
     this.#groups.restore(this.#ledger, recovered.groups)
-    this.#look()
+    this.#leases.start()
+    this.#sweep()
   }
 
   /** Ms since 1970, which do not jump while the node runs, and do not go back while it was down. */
@@ -190,25 +182,20 @@ export class Outbox {
   /** This node's own subscriptions have changed. */
   changed(): void {
     this.#found = new Map()
-    this.#serve(this.#options.self.id, this.#options.services(), (addressee) => this.#ownMember(addressee))
+    const { self, services } = this.#options
+    this.#serve(self.id, services(), (addressee, service) => this.#membership.self(addressee, service))
   }
 
   /** What a peer subscribes to and works on has changed, or it is up. */
   interested(peer: Peer): void {
-    if (!peer.isUp || peer.link === undefined || peer.address === null) return
+    if (!canBeGiven(peer)) return
     this.#found = new Map()
     this.#plain.set(nodeOf(peer).name, peer.interest.patterns)
     this.#serve(peer.id, peer.interest.services, (addressee, service) =>
-      this.#peerMember(peer, addressee, service),
+      this.#membership.peer(peer, addressee, service),
     )
-    const own = this.#backlogs.get(addresseeKey(nodeOf(peer)))
-    own?.join(this.#plainMember(peer))
-    const doubt = this.#doubts.get(peer.id)
-    if (doubt === undefined) return
-    this.#doubts.delete(peer.id)
-    for (const handed of doubt.handed)
-      if (doubt.peer.boot === peer.boot) handed.backlog.rehand(handed)
-      else handed.backlog.lost(handed)
+    this.#backlogs.get(addresseeKey(nodeOf(peer)))?.join(this.#membership.plain(peer))
+    this.#leases.back(peer)
   }
 
   withdrawn(group: string, pattern: string): void {
@@ -242,16 +229,9 @@ export class Outbox {
   }
 
   /** The peer is lost. Whether it has died, or may still run what it holds, shows how. */
-  down(peer: Peer, handed: readonly Handed[], isSilent: boolean): void {
+  down(peer: Peer, handed: readonly Handed[], mayLive: boolean): void {
     for (const backlog of this.#backlogs.values()) backlog.leave(peer.id)
-    const copies = handed.filter((each) => each instanceof HandedCopy)
-    const before = this.#doubts.get(peer.id)?.handed ?? []
-    this.#doubts.delete(peer.id)
-    if (isSilent && !this.#isClosed) {
-      this.#doubts.set(peer.id, { peer, handed: [...before, ...copies] })
-      return
-    }
-    for (const each of [...before, ...copies]) each.backlog.lost(each)
+    this.#leases.down(peer, handed, mayLive)
   }
 
   /** It said goodbye: nothing that it had in hand is its fault, and its own subscriptions are over. */
@@ -266,8 +246,7 @@ export class Outbox {
     this.#plain.delete(nodeOf(peer).name)
     this.#found = new Map()
     const backlog = this.#backlogs.get(addresseeKey(nodeOf(peer)))
-    for (const handed of this.#doubts.get(peer.id)?.handed ?? [])
-      if (handed.backlog === backlog) backlog.lost(handed)
+    if (backlog !== undefined) this.#leases.release(peer, backlog)
     this.#giveUp(nodeOf(peer), 'gone')
   }
 
@@ -304,7 +283,8 @@ export class Outbox {
   /** Records what was settled. Receipts that are open end as `closed`. */
   async close(): Promise<void> {
     this.#isClosed = true
-    this.#cancelLook?.()
+    this.#cancelSweep?.()
+    this.#leases.close()
     this.#groups.close()
     this.#expiries.close()
     for (const backlog of this.#backlogs.values()) backlog.close()
@@ -321,9 +301,9 @@ export class Outbox {
     what: string,
   ): Promise<Receipt> {
     const { key, delayMs, ttlMs, dedupeId } = options
-    const again = dedupeId === undefined ? undefined : this.#dedupe.get(dedupeId)
-    if (again !== undefined && again.until > this.time())
-      return again.receipt ?? this.#receiptOf(again.sequence)
+    const again = dedupeId === undefined ? undefined : this.#dedupeIds.find(dedupeId, this.time())
+    if (again !== undefined)
+      return again.receipt ?? this.#receipts.get(again.sequence) ?? this.#newReceipt(again.sequence, [])
     const owed = this.#withinQuota(addressees, payload.sizeBytes, what)
     const now = this.time()
     const envelope: Envelope = {
@@ -342,11 +322,11 @@ export class Outbox {
     const { sequence, durable } = accepted
     const all = owed.length === addressees.length ? owed : [...new Set([...owed, ...addressees])]
     const receipt = this.#newReceipt(sequence, all)
-    if (dedupeId !== undefined) this.#remember(dedupeId, sequence, receipt)
+    if (dedupeId !== undefined) this.#dedupeIds.add(dedupeId, sequence, receipt)
     try {
       await durable
     } catch (error) {
-      if (dedupeId !== undefined) this.#dedupe.delete(dedupeId)
+      if (dedupeId !== undefined) this.#dedupeIds.delete(dedupeId)
       throw error
     }
     for (let index = owed.length; index < all.length; index++) receipt.end(index, { outcome: 'refused' })
@@ -433,11 +413,7 @@ export class Outbox {
       handed: undefined,
       heldBy: undefined,
     }
-    if (expiresAt !== undefined) {
-      const copies = this.#mortal.get(loaded.sequence)
-      if (copies === undefined) this.#mortal.set(loaded.sequence, [copy])
-      else copies.push(copy)
-    }
+    if (expiresAt !== undefined) this.#expiries.watch(copy)
     return copy
   }
 
@@ -447,7 +423,7 @@ export class Outbox {
       if (addressee.kind === 'node') this.#awaitNode(addressee)
     }
     for (const { sequence, at } of recovered.expiries) this.#expiries.add(this.#monotonic(at), sequence)
-    for (const { id, sequence } of recovered.dedupe) this.#remember(id, sequence, undefined)
+    for (const { id, sequence } of recovered.dedupe) this.#dedupeIds.add(id, sequence, undefined)
     this.deadLetters.restore(this.#ledger, recovered.dead)
   }
 
@@ -475,30 +451,12 @@ export class Outbox {
       },
       handled: (copy, by) => this.#end(copy, { outcome: 'handled', by }),
       failed: (copy) => this.#ledger.failed(copy.loaded.sequence, copy.index, copy.failures, copy.lastError),
-      died: (copy, reason, by) => void this.#bury(addressee, copy, reason, by).catch(fault),
+      died: (copy, reason, by) => void this.#bury(addressee, copy, reason, by),
       fault,
     })
     this.#backlogs.set(key, backlog)
-    this.#joinAll(addressee, backlog)
+    for (const member of this.#membership.of(addressee)) backlog.join(member)
     return backlog
-  }
-
-  /** Whoever is there already and does a part of its work. */
-  #joinAll(addressee: Addressee, backlog: Backlog): void {
-    const { self, peers, services } = this.#options
-    if (addressee.kind === 'node') {
-      if (addressee.name === self.id + self.boot) backlog.join(this.#ownMember(addressee))
-      for (const peer of peers())
-        if (peer.isUp && nodeOf(peer).name === addressee.name) backlog.join(this.#plainMember(peer))
-      return
-    }
-    const isMine = ({ kind, name }: Service): boolean => kind === addressee.kind && name === addressee.name
-    const own = services().find(isMine)
-    if (own !== undefined) backlog.join({ ...this.#ownMember(addressee), ...windowOf(own) })
-    for (const peer of peers()) {
-      const service = peer.isUp && peer.link !== undefined ? peer.interest.services.find(isMine) : undefined
-      if (service !== undefined) backlog.join(this.#peerMember(peer, addressee, service))
-    }
   }
 
   #serve(
@@ -514,50 +472,10 @@ export class Outbox {
       if (kind === 'group') this.#groups.seen(name, service.patterns)
       // Whoever is owed nothing needs no backlog yet; one that is made later looks who is there.
       const backlog = this.#backlogs.get(addresseeKey(addressee))
-      backlog?.join({ ...member(addressee, service), ...windowOf(service) })
+      backlog?.join(member(addressee, service))
     }
     for (const [key, backlog] of this.#backlogs)
       if (backlog.addressee.kind !== 'node' && !stated.has(key)) backlog.leave(id)
-  }
-
-  #peerMember(peer: Peer, addressee: Addressee, service: Service): Member {
-    const { lanes } = this.#options
-    return {
-      id: peer.id,
-      ...windowOf(service),
-      hasRoom: (bytes) => lanes.hasRoom(peer, bytes),
-      give: (handed) => lanes.push(peer, outgoingOf(addressee, handed), handed.copy.loaded.payload, handed),
-    }
-  }
-
-  #plainMember(peer: Peer): Member {
-    return this.#peerMember(peer, nodeOf(peer), {
-      ...{ kind: 'queue', name: '', patterns: [], leaseMs: PLAIN_LEASE_MS },
-      ...{ messages: PLAIN_WINDOW, bytes: PLAIN_WINDOW_BYTES },
-    })
-  }
-
-  #ownMember(addressee: Addressee): Member {
-    const { self, deliver } = this.#options
-    return {
-      ...{ id: self.id, patterns: undefined, messages: PLAIN_WINDOW, bytes: PLAIN_WINDOW_BYTES },
-      leaseMs: Number.POSITIVE_INFINITY,
-      hasRoom: () => true,
-      give: (handed) => {
-        const { loaded } = handed.copy
-        const outgoing = outgoingOf(addressee, handed)
-        const origin = { id: self.id, boot: loaded.envelope.boot }
-        const record = receivedLocally(loaded.payload)
-        const message = new Message(outgoing.topic, origin, 'owed', loaded.sequence, record, outgoing)
-        const settle: Settle = (error) => {
-          const verdict = error === undefined ? undefined : verdictOn(0, error)
-          handed.settled(verdict as Parameters<HandedCopy['settled']>[0])
-          void this.#flush()
-        }
-        // Not within the caller's turn: a handler never runs inside push().
-        queueMicrotask(() => deliver(addressee, message, record, settle))
-      },
-    }
   }
 
   #wanting(topic: string): readonly Addressee[] {
@@ -601,17 +519,10 @@ export class Outbox {
 
   #end(copy: Copy, ending: Ending): void {
     const { sequence, envelope } = copy.loaded
-    if (envelope.expiresAt !== undefined) this.#unlist(copy)
+    if (envelope.expiresAt !== undefined) this.#expiries.forget(copy)
     this.#settling.push({ sequence, index: copy.index })
     this.#tell(copy, ending)
     if (this.#isDraining) this.#options.changes.notify()
-  }
-
-  #unlist(copy: Copy): void {
-    const { sequence } = copy.loaded
-    const left = this.#mortal.get(sequence)?.filter((each) => each !== copy) ?? []
-    if (left.length > 0) this.#mortal.set(sequence, left)
-    else this.#mortal.delete(sequence)
   }
 
   #tell({ loaded, index }: Copy, ending: Ending): void {
@@ -619,8 +530,7 @@ export class Outbox {
     const receipt = loaded.receipt ?? this.#receipts.get(sequence)
     if (receipt?.end(index, ending)) this.#receipts.delete(sequence)
     const { dedupeId } = envelope
-    const dedupe = dedupeId === undefined ? undefined : this.#dedupe.get(dedupeId)
-    if (dedupe?.sequence === sequence) dedupe.until = this.time() + DEDUPE_MS
+    if (dedupeId !== undefined) this.#dedupeIds.ended(dedupeId, sequence, this.time())
   }
 
   /** Records what was settled since, all at once. */
@@ -642,7 +552,17 @@ export class Outbox {
     const { loaded, index, failures, lastError } = copy
     const { sequence } = loaded
     const burial = { diedAt: this.time(), reason, attempts: failures, lastError, sequence, addressee }
-    await this.deadLetters.bury(burial, loaded, { sequence, index })
+    if (loaded.envelope.expiresAt !== undefined) this.#expiries.forget(copy)
+    try {
+      await this.deadLetters.bury(burial, loaded, { sequence, index })
+    } catch (error) {
+      // It stays owed in the journal meanwhile, and is given to nobody.
+      this.#options.fault(error)
+      this.#options.clock.after(BURY_AGAIN_MS, () => {
+        if (!this.#isClosed) void this.#bury(addressee, copy, reason, by)
+      })
+      return
+    }
     this.#tell(copy, { outcome: 'dead', by, error: lastError })
   }
 
@@ -665,17 +585,16 @@ export class Outbox {
     return receipt
   }
 
-  async #expire(sequence: number): Promise<void> {
-    const copies = this.#mortal.get(sequence) ?? []
-    this.#mortal.delete(sequence)
+  async #expire(sequence: number, copies: readonly Copy[]): Promise<void> {
     const [loaded] = await this.#ledger.load([sequence])
     for (const [index, addressee] of loaded?.envelope.addressees.entries() ?? []) {
       const copy = copies.find((each) => each.index === index) ?? this.#copy(loaded!, index, false)
-      if (copy.state === 'settled' || this.#ledger.failuresOf(sequence, index)?.isSettled) continue
-      this.#backlogs.get(addresseeKey(addressee))?.drop(copy)
-      this.#end(copy, { outcome: 'expired' })
+      if (copy.state !== 'settled' && !this.#ledger.failuresOf(sequence, index)?.isSettled) {
+        this.#backlogs.get(addresseeKey(addressee))?.drop(copy)
+        this.#end(copy, { outcome: 'expired' })
+      }
+      this.#expiries.forget(copy)
     }
-    this.#mortal.delete(sequence)
     await this.#flush()
   }
 
@@ -703,15 +622,6 @@ export class Outbox {
     await this.#flush()
   }
 
-  #remember(id: string, sequence: number, receipt: Receipt | undefined): void {
-    if (this.#dedupe.size >= MAX_DEDUPE) this.#dedupe.delete(this.#dedupe.keys().next().value!)
-    this.#dedupe.set(id, { receipt, sequence, until: Number.POSITIVE_INFINITY })
-  }
-
-  #receiptOf(sequence: number): Receipt {
-    return this.#receipts.get(sequence) ?? this.#newReceipt(sequence, [])
-  }
-
   #idOf(boot: string, sequence: number): string {
     return `${this.#options.self.id}.${boot}.owed.${sequence}`
   }
@@ -720,49 +630,10 @@ export class Outbox {
     return time - this.#timeOffset
   }
 
-  /** Leases end where there is no sign of life for too long: the message goes to another member. */
-  #look(): void {
-    const { clock, lanes } = this.#options
-    const now = clock.now()
-    const look = (handed: HandedCopy, peer: Peer): void => {
-      if (now - peer.heardAt <= handed.member.member.leaseMs) return
-      // It would be the one with the least in hand: as long as nothing is heard of it, it gets nothing.
-      handed.member.busyUntil = now + 2 * LEASE_LOOK_MS
-      if (!handed.isOver) handed.backlog.lost(handed)
-    }
-    for (const peer of lanes.peers())
-      for (const handed of lanes.handedTo(peer)) if (handed instanceof HandedCopy) look(handed, peer)
-    for (const { peer, handed } of this.#doubts.values()) for (const each of handed) look(each, peer)
-    for (const [id, { handed }] of this.#doubts)
-      if (handed.every((each) => each.isOver)) this.#doubts.delete(id)
-    for (const [id, { until }] of this.#dedupe) {
-      if (until > this.time()) continue
-      this.#dedupe.delete(id)
-    }
-    this.#cancelLook = clock.after(LEASE_LOOK_MS, () => this.#look())
+  #sweep(): void {
+    this.#dedupeIds.sweep(this.time())
+    this.#cancelSweep = this.#options.clock.after(SWEEP_MS, () => this.#sweep())
   }
 }
 
 const TRUE = Promise.resolve(true)
-
-/** A node's plain subscriptions, in this boot of it. */
-const nodeOf = ({ id, boot }: Origin): Addressee => ({ kind: 'node', name: id + boot })
-
-const windowOf = ({ kind, patterns, messages, bytes, leaseMs }: Service) => ({
-  patterns: kind === 'group' ? patterns : undefined,
-  ...{ messages, bytes, leaseMs },
-})
-
-const outgoingOf = ({ kind, name }: Addressee, { copy }: HandedCopy): Outgoing => {
-  const { sequence, envelope } = copy.loaded
-  return {
-    kind,
-    group: kind === 'group' ? name : '',
-    topic: envelope.topic,
-    key: envelope.key,
-    id: { boot: envelope.boot, sequence },
-    isOwed: true,
-    attempt: copy.failures + 1,
-    redelivered: copy.redelivered,
-  }
-}
