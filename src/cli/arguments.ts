@@ -47,6 +47,9 @@ export const parseHeader = (text: string, previous: Record<string, string> = {})
   return { ...previous, [text.slice(0, at)]: text.slice(at + 1) }
 }
 
+/** A name, collected over repeats of the option. */
+export const parseNames = (name: string, previous: readonly string[] = []): string[] => [...previous, name]
+
 /** `10.0.0.5:7400,db.local:7400`, collected over repeats of the option. */
 export const parseSeeds = (text: string, previous: readonly string[] = []): string[] => [
   ...previous,

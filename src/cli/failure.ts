@@ -33,6 +33,7 @@ const SPELLED: readonly (readonly [RegExp, string])[] = [
   [/option 'discovery\.seeds'/g, "option '--seed'"],
   [/option '(bind|port|interface|advertise|mesh|name)'/g, "option '--$1'"],
   [/set 'advertise'/g, "set '--advertise'"],
+  [/\bdataDir\b/g, '--data-dir'],
 ]
 
 /** What a program would write as an option is a flag here. */

@@ -6,6 +6,7 @@ import {
   parseDurationMs,
   parseFlag,
   parseHeader,
+  parseNames,
   parsePort,
   parseRateToIntervalMs,
   parseSeeds,
@@ -14,6 +15,8 @@ import type { DoctorOptions } from './doctor.ts'
 import { CliError, EXIT, EXIT_HELP } from './exit.ts'
 import type { PeersOptions } from './peers.ts'
 import type { PubOptions } from './pub.ts'
+import type { PullOptions } from './pull.ts'
+import type { PushOptions } from './push.ts'
 import type { Format } from './render.ts'
 import type { RequestOptions } from './request.ts'
 import type { RespondOptions } from './respond.ts'
@@ -71,11 +74,35 @@ const optionsOf = <T extends object>(command: Command): T => {
     listening: LISTENING.filter((name) => command.getOptionValueSourceWithGlobals(name) === 'cli').map(
       (name) => `--${name}`,
     ),
+    owing: command.getOptionValueSourceWithGlobals('dataDir') === 'cli' ? ['--data-dir'] : [],
   }
 }
 
-const addPub = (program: Command): Command =>
-  program
+const rateOption = (): Option =>
+  named('--rate <n/s>', 'at most so many a second (or /m, /h)', 'intervalMs', parseRateToIntervalMs)
+
+const intervalOption = (): Option =>
+  named('--interval <duration>', 'the time between two messages', 'intervalMs', parseDurationMs)
+
+/** Of what is sent at least once. */
+const owedOptions = (): Option[] => [
+  new Option('--key <key>', 'messages of one key are handled one at a time, in order'),
+  named('--delay <duration>', 'not to be handled before so long', 'delayMs', parseDurationMs),
+  named('--ttl <duration>', 'it expires where it is not handled within so long', 'ttlMs', parseDurationMs),
+  new Option(
+    '--dedupe-id <id>',
+    'sent once with this id, it is not sent again while it is owed or soon after',
+  ),
+  new Option('-v, --verbose', 'print the receipt of each message, and what became of it'),
+]
+
+const addAll = (command: Command, options: readonly Option[]): Command => {
+  for (const option of options) command.addOption(option)
+  return command
+}
+
+const addPub = (program: Command): Command => {
+  const command = program
     .command('pub')
     .summary('publish a message and wait until it is handled')
     .description('Publishes to every subscriber of a topic, and ends when all of them have handled it.')
@@ -83,26 +110,130 @@ const addPub = (program: Command): Command =>
     .argument('[payload]', 'JSON if it parses, else text; "-" or nothing: each line of stdin is a message')
     .addOption(headerOption())
     .addOption(countOption('publish the payload so many times, or so many lines'))
+    .addOption(rateOption())
+    .addOption(intervalOption())
     .addOption(
-      named('--rate <n/s>', 'at most so many a second (or /m, /h)', 'intervalMs', parseRateToIntervalMs),
+      timeoutOption(
+        'wait so long for a subscriber to appear (default: not at all), and at least once to handle it (10s)',
+      ),
     )
-    .addOption(named('--interval <duration>', 'the time between two messages', 'intervalMs', parseDurationMs))
-    .addOption(timeoutOption('wait so long for a subscriber to appear (default: not at all)'))
     .addOption(rawOption('the payload as it is: text, or the bytes of a file'))
     .addOption(fileOption())
+    .option('--at-least-once', 'owe it to everybody who wants it, groups that are away included')
+    .addOption(
+      new Option('--owed-to <group>', 'owe it to this group even if it was never seen, repeatable').argParser(
+        parseNames,
+      ),
+    )
+  return addAll(command, owedOptions())
     .addHelpText(
       'after',
       `
+At least once, what is not handled in time is held in --data-dir, and lost without one; the exit code is 3. The options
+from --owed-to on are for what is sent at least once.
+
 Examples:
   $ skein pub sensors.kitchen 21.5
   $ skein pub order.created '{"id":7}' -H trace=4f2a --timeout 10s
   $ tail -f readings.ndjson | skein pub sensors.hall
   $ skein pub tick --count 100 --rate 20/s
-  $ skein pub camera.front --raw --file frame.jpg`,
+  $ skein pub camera.front --raw --file frame.jpg
+  $ skein pub order.created '{"id":7}' --at-least-once -v --data-dir ./outbox`,
     )
     .action(async (topic: string, payload: string | undefined, _options: unknown, command: Command) => {
       const { pub } = await import('./pub.ts')
       process.exitCode = await pub(topic, payload, optionsOf<PubOptions>(command))
+    })
+}
+
+const addPush = (program: Command): Command => {
+  const command = program
+    .command('push')
+    .summary('put work into a queue and wait until it is done')
+    .description(
+      'Puts messages into a queue, each for one worker, and ends when all are handled. What is not handled in time is\n' +
+        'held in --data-dir, and lost without one; the exit code is then 3.',
+    )
+    .argument('[queue]', 'dot-separated, e.g. resize')
+    .argument('[payload]', 'JSON if it parses, else text; "-" or nothing: each line of stdin is a message')
+    .addOption(headerOption())
+    .addOption(countOption('push the payload so many times, or so many lines'))
+    .addOption(rateOption())
+    .addOption(intervalOption())
+    .addOption(
+      timeoutOption(
+        'wait so long for the last message to be handled (default: 10s; 0 with --data-dir: hold it)',
+      ),
+    )
+    .addOption(rawOption('the payload as it is: text, or the bytes of a file'))
+    .addOption(fileOption())
+    .option('--held', 'push nothing new: hand over what --data-dir holds')
+  return addAll(command, owedOptions())
+    .addHelpText(
+      'after',
+      `
+Records of --verbose (--format json, the default when piped), one a line:
+  {"kind": "receipt", "id", "addressees": [{"kind", "name"}], "durability"}   it is owed from now on
+  {"kind": "settled", "id", "outcomes": [{"kind", "name", "outcome", "by"?, "error"?}]}
+
+Examples:
+  $ skein push resize '{"image":"cat.png"}' -v
+  $ skein push mail --data-dir ./outbox --timeout 0 < mails.ndjson
+  $ skein push --held --data-dir ./outbox --timeout 1m
+  $ skein push stock '{"sku":"a1","add":3}' --key a1 --ttl 1h`,
+    )
+    .action(
+      async (queue: string | undefined, payload: string | undefined, _options: unknown, command: Command) => {
+        const { push } = await import('./push.ts')
+        process.exitCode = await push(queue, payload, optionsOf<PushOptions>(command))
+      },
+    )
+}
+
+const addPull = (program: Command): Command =>
+  program
+    .command('pull')
+    .summary('work off a queue')
+    .description(
+      'Takes messages of a queue, each of which goes to one worker, and prints them or runs a command.',
+    )
+    .argument('<queue>', 'dot-separated, e.g. resize')
+    .option(
+      '--exec <command>',
+      'run this in a shell for each message; its exit code says whether it was handled',
+    )
+    .addOption(
+      new Option('--concurrency <n>', 'so many at a time (default: 1, which keeps their order)').argParser(
+        parseCount,
+      ),
+    )
+    .addOption(
+      named(
+        '--handler-timeout <duration>',
+        'with --exec: end a command that takes longer, which has then failed',
+        'handlerTimeoutMs',
+        parseDurationMs,
+      ),
+    )
+    .addOption(countOption('end after so many messages'))
+    .addOption(timeoutOption('end with code 3 after so long (default: never)'))
+    .addHelpText(
+      'after',
+      `
+The command reads the value on stdin: text and bytes as they are, everything else as JSON. If it ends with 0 the message
+is handled, and what it printed is printed; if not, its code and the last line of its stderr are the reason, and the
+message comes again later, here or elsewhere, until its sender gives it up as a dead letter. Its environment has
+SKEIN_MESH, SKEIN_TOPIC, SKEIN_ID (of the message), SKEIN_ATTEMPT, SKEIN_REDELIVERED (1: it may have been handled
+before), SKEIN_KEY, SKEIN_FROM, SKEIN_HEADER_<NAME> for each header and SKEIN_HEADERS (JSON).
+Ctrl-C lets commands that run finish; what was not begun goes to other workers.
+
+Examples:
+  $ skein pull resize --exec ./resize.sh --concurrency 4
+  $ skein pull mail --count 1 | jq .value`,
+    )
+    .action(async (queue: string, _options: unknown, command: Command) => {
+      const { pull } = await import('./pull.ts')
+      process.exitCode = await pull(queue, optionsOf<PullOptions>(command))
     })
 
 const addSub = (program: Command): Command =>
@@ -113,6 +244,11 @@ const addSub = (program: Command): Command =>
     .argument('<pattern...>', 'a topic; "*" is any one level, a last ">" the rest')
     .addOption(countOption('end after so many messages'))
     .addOption(timeoutOption('end with code 3 after so long (default: never)'))
+    .option(
+      '--group <name>',
+      'of all members of the group one gets each message, and it is owed while all are away',
+    )
+    .option('--remember', 'with --group: it is owed messages after this command has ended, too')
     .addHelpText(
       'after',
       `
@@ -124,6 +260,7 @@ Examples:
   $ skein sub 'sensors.>'
   $ skein sub sensors.*.temp --count 10 --timeout 1m
   $ skein sub 'order.*' | jq .value.id
+  $ skein sub 'audit.>' --group archive --remember >> audit.ndjson
   $ skein sub camera.front --count 1 --format raw > frame.jpg`,
     )
     .action(async (patterns: string[], _options: unknown, command: Command) => {
@@ -351,6 +488,11 @@ const createProgram = (): Command => {
         .argParser(parsePort),
     )
     .addOption(
+      new Option('--data-dir <directory>', 'keep what is sent at least once there, until it is handled').env(
+        'SKEIN_DATA_DIR',
+      ),
+    )
+    .addOption(
       new Option('--format <format>', 'text on a terminal, json when piped')
         .env('SKEIN_FORMAT')
         .choices(FORMATS),
@@ -366,6 +508,8 @@ const createProgram = (): Command => {
   for (const add of [
     addPub,
     addSub,
+    addPush,
+    addPull,
     addRequest,
     addRespond,
     addPeers,

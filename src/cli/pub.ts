@@ -1,16 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isSkeinError } from '../index.ts'
+import { isSkeinError, type Receipt } from '../index.ts'
 import { CliError, EXIT } from './exit.ts'
 import { sentenceOf } from './failure.ts'
-import { type PayloadOptions, readPayloads, sourceOf } from './input.ts'
-import { type Globals, run, type Session, unlessStopped } from './run.ts'
-import { askWhy } from './wording.ts'
+import { readPayloads, type Source, sourceOf } from './input.ts'
+import { sendOwed } from './owed.ts'
+import { checkDelay, HANDLED_MS, type SendingOptions, sendOptionsOf } from './push.ts'
+import { run, type Session, unlessStopped } from './run.ts'
+import { askWhy, quoted } from './wording.ts'
 
-export interface PubOptions extends Globals, PayloadOptions {
-  header?: Record<string, string>
-  count?: number
-  intervalMs?: number
-  timeoutMs?: number
+export interface PubOptions extends SendingOptions {
+  atLeastOnce?: boolean
+  owedTo?: string[]
 }
 
 // Enough to hide a round trip, and little enough to lose nothing that a subscriber was not ready for.
@@ -22,12 +22,56 @@ const waitForSomebody = async ({ node, stop }: Session, topic: string, timeoutMs
   } catch (error) {
     if (!isSkeinError(error, 'WAIT_TIMEOUT')) throw error
     const tried = timeoutMs === 0 ? 'now' : `within ${timeoutMs} ms`
-    throw new CliError(
-      EXIT.nobody,
-      `nobody in mesh "${node.mesh}" subscribes to "${topic}" ${tried}, so nothing was published: ` +
-        `start a subscriber ("skein sub ${topic}"), or wait longer for one with --timeout 30s; ${askWhy(topic, node.mesh)}`,
-    )
+    throw new CliError(EXIT.nobody, nobodySubscribes(node.mesh, topic, tried))
   }
+}
+
+const nobodySubscribes = (mesh: string, topic: string, tried: string): string =>
+  `nobody in mesh "${mesh}" subscribes to "${topic}" ${tried}, so nothing was published: ` +
+  `start a subscriber ("skein sub ${topic}"), or wait longer for one with --timeout 30s; ${askWhy(topic, mesh)}`
+
+/** Options that say nothing about a message that is not owed. */
+const OWED_ONLY = [
+  ['key', '--key'],
+  ['delayMs', '--delay'],
+  ['ttlMs', '--ttl'],
+  ['dedupeId', '--dedupe-id'],
+  ['owedTo', '--owed-to'],
+  ['verbose', '--verbose'],
+] as const
+
+const LOOK_MS = 50
+
+/** Publishes at least once, as soon as there is anybody to owe it to. */
+const pubOwed = async (topic: string, source: Source, options: PubOptions): Promise<number> => {
+  const { timeoutMs = HANDLED_MS, owedTo } = options
+  const dataDir = options.dataDir || undefined
+  checkDelay(options, timeoutMs)
+  return run(options, { name: 'pub', listen: false, owes: true }, (session) => {
+    const { node, stop } = session
+    const waitsUntil = performance.now() + (options.timeoutMs ?? 0)
+    const publish = async (value: unknown): Promise<Receipt> => {
+      for (;;) {
+        try {
+          return await node.publish(topic, value, {
+            delivery: 'at-least-once',
+            ...sendOptionsOf(options),
+            ...(owedTo !== undefined && { owedTo }),
+          })
+        } catch (error) {
+          if (!isSkeinError(error, 'NO_SUBSCRIBERS')) throw error
+          if (stop.aborted || performance.now() >= waitsUntil) {
+            const tried = options.timeoutMs === undefined ? 'now' : `within ${options.timeoutMs} ms`
+            throw new CliError(EXIT.nobody, nobodySubscribes(node.mesh, topic, tried))
+          }
+          await sleep(LOOK_MS, undefined, { signal: stop }).catch(() => {})
+        }
+      }
+    }
+    const payloads = readPayloads(source, { ...options, stop })
+    const remedy = `its subscribers ("skein sub ${quoted(topic)}")`
+    return sendOwed(session, payloads, publish, { ...options, dataDir, timeoutMs, remedy })
+  })
 }
 
 /** `skein pub`: publishes, and ends when every subscriber has handled it. */
@@ -37,6 +81,10 @@ export const pub = async (
   options: PubOptions,
 ): Promise<number> => {
   const source = sourceOf(payload, options.file)
+  if (options.atLeastOnce === true) return pubOwed(topic, source, options)
+  for (const [name, flag] of OWED_ONLY)
+    if (options[name] !== undefined)
+      throw new CliError(EXIT.usage, `${flag} is for what is owed: say --at-least-once, too`)
   return run(options, { name: 'pub', listen: false }, async (session) => {
     const { node, stop, note } = session
     const { header: headers, intervalMs = 0, timeoutMs = 0 } = options

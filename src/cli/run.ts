@@ -19,8 +19,11 @@ export interface Globals {
   advertise?: string
   format?: Format
   quiet?: boolean
+  dataDir?: string
   /** Options that were typed and matter only to a command that listens. */
   listening?: readonly string[]
+  /** Options that were typed and matter only to a command that sends at least once. */
+  owing?: readonly string[]
 }
 
 export interface Command {
@@ -28,19 +31,24 @@ export interface Command {
   name: string
   /** A one-shot command only dials; what is spoken to must listen. */
   listen: boolean
+  /** It sends at least once, so that the data directory is of use to it. */
+  owes?: boolean
   /** Makes the node where that takes more than its options. Default: createNode. */
   open?: (options: NodeOptions) => Promise<Node>
 }
 
-/** What a command has while it runs. */
-export interface Session {
-  node: Node
+/** What a command has while it runs, whether or not it needs a node. */
+export interface Desk {
   output: Output
   format: Format
   /** Aborted by the first Ctrl-C, or when nobody reads the output any more: finish and leave. */
   stop: AbortSignal
   /** A line for people, on stderr. */
   note: (text: string) => void
+}
+
+export interface Session extends Desk {
+  node: Node
 }
 
 const say = (text: string): void => void process.stderr.write(`skein: ${printableLines(text)}\n`)
@@ -90,6 +98,7 @@ export const nodeOptionsOf = (globals: Globals, command: Command): NodeOptions =
     ...(port !== undefined && { port }),
     ...(bind !== undefined && { bind }),
     ...(advertise !== undefined && { advertise }),
+    ...(command.owes === true && globals.dataDir && { dataDir: globals.dataDir }),
     discovery: {
       ...(seed !== undefined && { seeds: seed }),
       ...(mdns !== undefined && { mdns }),
@@ -99,11 +108,14 @@ export const nodeOptionsOf = (globals: Globals, command: Command): NodeOptions =
 }
 
 const openNode = async (globals: Globals, command: Command, note: (text: string) => void): Promise<Node> => {
-  const { open = createNode, listen, name } = command
+  const { open = createNode, listen, owes, name } = command
   const node = await open({ logger: loggerOf(note), ...nodeOptionsOf(globals, command) })
   node.on('gap', (gap) => note(describeGap(gap)))
   if (!listen)
     for (const flag of globals.listening ?? []) note(`${flag} has no effect: skein ${name} only dials`)
+  if (owes !== true)
+    for (const flag of globals.owing ?? [])
+      note(`${flag} has no effect: skein ${name} sends nothing at least once`)
   return node
 }
 
@@ -124,14 +136,15 @@ export const unlessStopped = async <T>(stop: AbortSignal, waiting: Promise<T>): 
   }
 }
 
+type Undo = () => unknown
+
 /**
- * The frame around every command: a node that is always closed, signals, output, and one place where an error
- * becomes a sentence and a code. Resolves with the exit code and never rejects.
+ * The frame around every command: signals, output, and one place where an error becomes a sentence and a code.
+ * Resolves with the exit code and never rejects. What the body opens it hands to `later`, to be undone at the end.
  */
-export const run = async (
+const frame = async (
   globals: Globals,
-  command: Command,
-  body: (session: Session) => Promise<number>,
+  body: (desk: Desk, later: (undo: Undo) => void) => Promise<number>,
 ): Promise<number> => {
   const stopping = new AbortController()
   const note = globals.quiet === true ? () => {} : say
@@ -143,14 +156,10 @@ export const run = async (
     interruptedWith = exitCode
     stopping.abort()
   })
-
-  // A node that only dials may hold nothing open while a command waits for somebody to come.
-  const hold = setInterval(() => {}, HOLD_MS)
-  let node: Node | undefined
+  const undo: Undo[] = [forgetSignals]
   try {
-    node = await openNode(globals, command, note)
     const format = globals.format ?? (process.stdout.isTTY ? 'text' : 'json')
-    const exitCode = await body({ node, output, format, stop: stopping.signal, note })
+    const exitCode = await body({ output, format, stop: stopping.signal, note }, (each) => undo.push(each))
     await output.flush()
     return interruptedWith ?? exitCode
   } catch (error) {
@@ -159,8 +168,25 @@ export const run = async (
     say(sentenceOf(error))
     return exitCodeOf(error)
   } finally {
-    await node?.close()
-    clearInterval(hold)
-    forgetSignals()
+    for (const each of undo.reverse()) await each()
   }
 }
+
+/** Runs a command that needs no node. */
+export const runAlone = (globals: Globals, body: (desk: Desk) => Promise<number>): Promise<number> =>
+  frame(globals, (desk) => body(desk))
+
+/** Runs a command with a node, which is always closed. */
+export const run = (
+  globals: Globals,
+  command: Command,
+  body: (session: Session) => Promise<number>,
+): Promise<number> =>
+  frame(globals, async (desk, later) => {
+    // A node that only dials may hold nothing open while a command waits for somebody to come.
+    const hold = setInterval(() => {}, HOLD_MS)
+    later(() => clearInterval(hold))
+    const node = await openNode(globals, command, desk.note)
+    later(() => node.close())
+    return body({ ...desk, node })
+  })

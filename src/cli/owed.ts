@@ -1,0 +1,167 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Outcome, Receipt } from '../index.ts'
+import { CliError, EXIT } from './exit.ts'
+import { sentenceOf } from './failure.ts'
+import { renderOutcomes, renderReceipt } from './render-owed.ts'
+import type { Session } from './run.ts'
+import { count, milliseconds, quoted } from './wording.ts'
+
+export interface OwedOptions {
+  /** Where what is not handled in time goes on being owed. */
+  dataDir?: string | undefined
+  /** How long the last message may take to be handled. */
+  timeoutMs: number
+  /** Nothing is due before that. */
+  delayMs?: number | undefined
+  /** The time between two messages. */
+  intervalMs?: number | undefined
+  /** Receipts are printed. */
+  verbose?: boolean | undefined
+  /** What to start where nobody handles it. */
+  remedy: string
+}
+
+/** So many sends wait for the disk at a time. */
+const SENDING = 256
+/** Without a data directory everything unhandled is in memory, and of no use to anybody when this ends. */
+const MOST_UNHANDLED = 10_000
+const LOOK_MS = 20
+
+/** What became of all that one command has sent. */
+class Tally {
+  sent = 0
+  owed = 0
+  handled = 0
+  failed = 0
+  lastError: unknown
+  /** Ends other than `handled`. */
+  readonly bad: Outcome[] = []
+  badMessages = 0
+
+  get open(): number {
+    return this.owed - this.handled - this.badMessages
+  }
+
+  end(outcomes: readonly Outcome[]): void {
+    const bad = outcomes.filter(({ outcome }) => outcome !== 'handled')
+    if (bad.length === 0) this.handled++
+    else this.badMessages++
+    this.bad.push(...bad)
+  }
+}
+
+/** Sends every payload at least once, and waits until all are handled. Answers or throws what the command ends with. */
+export const sendOwed = async (
+  session: Session,
+  payloads: AsyncIterable<unknown>,
+  send: (payload: unknown) => Promise<Receipt>,
+  options: OwedOptions,
+): Promise<number> => {
+  const { output, format, stop, note } = session
+  const { dataDir, timeoutMs, intervalMs = 0, verbose } = options
+  const tally = new Tally()
+  let isOver = false
+  const accepted = (receipt: Receipt): void => {
+    tally.owed++
+    if (verbose === true) void output.write(renderReceipt(receipt, format))
+    void receipt.settled.then((outcomes) => {
+      if (isOver) return
+      tally.end(outcomes)
+      if (verbose === true) void output.write(renderOutcomes(receipt.id, outcomes, format))
+    })
+  }
+  const refused = (error: unknown): void => {
+    tally.failed++
+    tally.lastError = error
+  }
+
+  const startedAt = performance.now()
+  const inFlight: Promise<void>[] = []
+  for await (const payload of payloads) {
+    if (stop.aborted) break
+    inFlight.push(send(payload).then(accepted, refused))
+    tally.sent++
+    const dueInMs = startedAt + tally.sent * intervalMs - performance.now()
+    if (intervalMs > 0 && dueInMs > 0) await sleep(dueInMs, undefined, { signal: stop }).catch(() => {})
+    if (inFlight.length >= SENDING) await inFlight.shift()
+    if (dataDir === undefined && tally.open >= MOST_UNHANDLED && !(await hasRoom(tally, timeoutMs, stop)))
+      break
+  }
+  await Promise.all(inFlight)
+  if (tally.sent === 0 && !stop.aborted) note('stdin was empty, so nothing was sent')
+
+  const { delayMs = 0 } = options
+  const isEnoughToHold = dataDir !== undefined && delayMs >= timeoutMs
+  if (!isEnoughToHold) await waitUntil(() => tally.open === 0, timeoutMs, stop)
+  isOver = true
+  if (isEnoughToHold && tally.open > 0)
+    note(`${count(tally.open, 'message')} ${areHeld(tally.open, dataDir)}`)
+  else if (stop.aborted && tally.open > 0) note(whatOfTheRest(tally, options))
+  return endingOf(tally, options, isEnoughToHold || stop.aborted)
+}
+
+/** Resolves with whether it has come true in time. */
+export const waitUntil = async (
+  isTrue: () => boolean,
+  timeoutMs: number,
+  stop: AbortSignal,
+): Promise<boolean> => {
+  const endsAt = performance.now() + timeoutMs
+  while (!isTrue()) {
+    const leftMs = endsAt - performance.now()
+    if (leftMs <= 0 || stop.aborted) return false
+    await sleep(Math.min(LOOK_MS, leftMs), undefined, { signal: stop }).catch(() => {})
+  }
+  return true
+}
+
+/** Whoever works slowly is waited for as long as anything is handled at all. */
+const hasRoom = async (tally: Tally, timeoutMs: number, stop: AbortSignal): Promise<boolean> => {
+  for (;;) {
+    const before = tally.open
+    if (before < MOST_UNHANDLED) return true
+    if (!(await waitUntil(() => tally.open < before, timeoutMs, stop))) return false
+  }
+}
+
+const endingOf = (tally: Tally, options: OwedOptions, isOpenAllowed: boolean): number => {
+  const { sent, failed, bad, badMessages, lastError, open, handled } = tally
+  if (failed > 0 && failed === sent) throw lastError
+  if (open > 0 && !isOpenAllowed) throw new CliError(EXIT.timeout, whatOfTheRest(tally, options))
+  if (failed > 0)
+    throw new CliError(
+      EXIT.partial,
+      `${failed} of ${sent} messages failed; the last: ${sentenceOf(lastError)}`,
+    )
+  const last = bad.at(-1)
+  if (last === undefined) return EXIT.ok
+  const isDead = last.outcome === 'dead'
+  const where = isDead ? ` (${whereTheDeadAre(options.dataDir)})` : ''
+  const code = handled > 0 ? EXIT.partial : isDead ? EXIT.remote : EXIT.error
+  throw new CliError(
+    code,
+    `${badMessages} of ${count(sent, 'message')} ${badMessages === 1 ? 'was' : 'were'} not handled by everybody; the last: ${describeOutcome(last)}${where}`,
+  )
+}
+
+const describeOutcome = ({ kind, name, outcome, error }: Outcome): string =>
+  `${outcome} for ${kind} "${name}"${error === undefined ? '' : `: ${error}`}`
+
+const whereTheDeadAre = (dataDir: string | undefined): string =>
+  dataDir === undefined
+    ? 'nothing keeps it: --data-dir keeps dead letters'
+    : `skein dead-letters ls --data-dir ${quoted(dataDir)}`
+
+export const areHeld = (open: number, dataDir: string): string =>
+  `${open === 1 ? 'is' : 'are'} held in "${dataDir}": any node with that data directory hands ${open === 1 ? 'it' : 'them'} over, ` +
+  `as does "skein push --held --data-dir ${quoted(dataDir)}"`
+
+const whatOfTheRest = ({ open, owed }: Tally, { dataDir, timeoutMs, remedy }: OwedOptions): string => {
+  const which = open === owed ? count(open, 'message') : `${open} of ${count(owed, 'message')}`
+  const what = `${which} ${open === 1 ? 'was' : 'were'} not handled within ${milliseconds(timeoutMs)}`
+  if (dataDir !== undefined) return `${what} and ${areHeld(open, dataDir)}`
+  return (
+    `${what} and ${open === 1 ? 'is' : 'are'} lost, unless somebody is at work on ${open === 1 ? 'it' : 'them'} now: ` +
+    `start ${remedy}, wait longer with --timeout, or hold what is owed with --data-dir`
+  )
+}
