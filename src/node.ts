@@ -43,6 +43,7 @@ import { Subscriptions } from './delivery/subscriptions.ts'
 import { Gossip } from './discovery/gossip.ts'
 import { SkeinError } from './errors.ts'
 import { Journal } from './journal/journal.ts'
+import { answerDeadLetters, DEAD_LETTERS } from './observe/dead-letter-desk.ts'
 import { type Events, Reports } from './observe/reports.ts'
 import { type NodeStatus, STATUS, type StatusQuery } from './observe/status.ts'
 import { count, duration, type NodeOptions, type ResolvedOptions, resolveOptions } from './options.ts'
@@ -167,7 +168,10 @@ export class Node {
     this.#responders = new Responders({
       clock,
       maxReplyBytes: limits.maxRequestBytes,
-      own: { [STATUS]: (query) => this.#status(query as StatusQuery | undefined) },
+      own: {
+        [STATUS]: (query) => this.#status(query as StatusQuery | undefined),
+        [DEAD_LETTERS]: (query) => answerDeadLetters(query, options.dataDir, this.#outbox.deadLetters),
+      },
       changed: () => this.#stated.responding(),
     })
     this.#feed = new Feed({

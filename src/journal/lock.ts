@@ -16,7 +16,7 @@ export const lockDirectory = (directory: string, holder: string, clock: Clock): 
   process.platform === 'linux' ? lockBySockets(directory, holder, clock) : lockByFile(directory, holder)
 
 /** For who is refused, and for a second host on a shared disk, whom sockets do not reach. */
-const OWNER = 'owner'
+export const OWNER = 'owner'
 const PREFIX = 'owner-'
 const SUFFIX = '.socket'
 /** Who finds a rival tries again for so long: one that is only trying, too, is gone by then. */
