@@ -1,26 +1,28 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
+import { parseCount, parseDurationMs, parseNames, parsePort, parseSeeds } from './arguments.ts'
 import {
-  parseCount,
-  parseDurationMs,
-  parseFlag,
-  parseHeader,
-  parseNames,
-  parsePort,
-  parseRateToIntervalMs,
-  parseSeeds,
-} from './arguments.ts'
+  addAll,
+  countOption,
+  fileOption,
+  headerOption,
+  intervalOption,
+  named,
+  optionsOf,
+  owedOptions,
+  rateOption,
+  rawOption,
+  timeoutOption,
+} from './command-options.ts'
 import type { DoctorOptions } from './doctor.ts'
 import { CliError, EXIT, EXIT_HELP } from './exit.ts'
+import { addDeadLetters, addJournal, addPull, addPush } from './owed-commands.ts'
 import type { PeersOptions } from './peers.ts'
 import type { PubOptions } from './pub.ts'
-import type { PullOptions } from './pull.ts'
-import type { PushOptions } from './push.ts'
 import type { Format } from './render.ts'
 import type { RequestOptions } from './request.ts'
 import type { RespondOptions } from './respond.ts'
-import type { Globals } from './run.ts'
 import type { SubOptions } from './sub.ts'
 import type { WhyOptions } from './why.ts'
 
@@ -31,74 +33,6 @@ const FORMATS: readonly Format[] = ['text', 'json', 'raw']
 const version = (): string => {
   const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
   return (JSON.parse(manifest) as { version: string }).version
-}
-
-/** Options are spelled for people (`--timeout 5s`) and named for programs (`timeoutMs`). */
-const named = (
-  flags: string,
-  description: string,
-  name: string,
-  parse: (text: string) => unknown,
-): Option => {
-  const option = new Option(flags, description).argParser(parse)
-  option.attributeName = () => name
-  return option
-}
-
-const timeoutOption = (description: string): Option =>
-  named('-W, --timeout <duration>', description, 'timeoutMs', parseDurationMs)
-
-const countOption = (description: string): Option =>
-  new Option('-n, --count <n>', description).argParser(parseCount)
-
-const headerOption = (): Option =>
-  new Option('-H, --header <key=value>', 'a header, repeatable').argParser(parseHeader)
-
-const fileOption = (): Option => new Option('--file <path>', 'take the payload from a file')
-
-const rawOption = (description: string): Option => new Option('--raw', description)
-
-const LISTENING = ['port', 'bind', 'advertise'] as const
-
-/** The options of a command and the global ones, with the environment behind them. */
-const optionsOf = <T extends object>(command: Command): T => {
-  const options = command.optsWithGlobals<T & Globals>()
-  const { SKEIN_OPEN, SKEIN_SEED, SKEIN_MDNS, SKEIN_REGISTRY } = process.env
-  return {
-    ...options,
-    open: options.open ?? parseFlag('SKEIN_OPEN', SKEIN_OPEN),
-    seed: options.seed ?? (SKEIN_SEED ? parseSeeds(SKEIN_SEED) : undefined),
-    mdns: options.mdns ?? (SKEIN_MDNS ? parseFlag('SKEIN_MDNS', SKEIN_MDNS) : undefined),
-    registry: options.registry !== false && parseFlag('SKEIN_REGISTRY', SKEIN_REGISTRY || '1'),
-    // The environment is that of all commands: only what was typed was meant for this one.
-    listening: LISTENING.filter((name) => command.getOptionValueSourceWithGlobals(name) === 'cli').map(
-      (name) => `--${name}`,
-    ),
-    owing: command.getOptionValueSourceWithGlobals('dataDir') === 'cli' ? ['--data-dir'] : [],
-  }
-}
-
-const rateOption = (): Option =>
-  named('--rate <n/s>', 'at most so many a second (or /m, /h)', 'intervalMs', parseRateToIntervalMs)
-
-const intervalOption = (): Option =>
-  named('--interval <duration>', 'the time between two messages', 'intervalMs', parseDurationMs)
-
-/** Of what is sent at least once. */
-const owedOptions = (): Option[] => [
-  new Option('--key <key>', 'messages of one key are handled one at a time, in order'),
-  named('--delay <duration>', 'not to be handled before so long', 'delayMs', parseDurationMs),
-  named('--ttl <duration>', 'it expires where it is not handled within so long', 'ttlMs', parseDurationMs),
-  new Option(
-    '--dedupe-id <id>',
-    'sent once with this id, it is not sent again while it is owed or soon after',
-  ),
-  new Option('-v, --verbose', 'print the receipt of each message, and what became of it'),
-]
-
-const addAll = (command: Command, options: readonly Option[]): Command => {
-  for (const option of options) command.addOption(option)
-  return command
 }
 
 const addPub = (program: Command): Command => {
@@ -145,96 +79,6 @@ Examples:
       process.exitCode = await pub(topic, payload, optionsOf<PubOptions>(command))
     })
 }
-
-const addPush = (program: Command): Command => {
-  const command = program
-    .command('push')
-    .summary('put work into a queue and wait until it is done')
-    .description(
-      'Puts messages into a queue, each for one worker, and ends when all are handled. What is not handled in time is\n' +
-        'held in --data-dir, and lost without one; the exit code is then 3.',
-    )
-    .argument('[queue]', 'dot-separated, e.g. resize')
-    .argument('[payload]', 'JSON if it parses, else text; "-" or nothing: each line of stdin is a message')
-    .addOption(headerOption())
-    .addOption(countOption('push the payload so many times, or so many lines'))
-    .addOption(rateOption())
-    .addOption(intervalOption())
-    .addOption(
-      timeoutOption(
-        'wait so long for the last message to be handled (default: 10s; 0 with --data-dir: hold it)',
-      ),
-    )
-    .addOption(rawOption('the payload as it is: text, or the bytes of a file'))
-    .addOption(fileOption())
-    .option('--held', 'push nothing new: hand over what --data-dir holds')
-  return addAll(command, owedOptions())
-    .addHelpText(
-      'after',
-      `
-Records of --verbose (--format json, the default when piped), one a line:
-  {"kind": "receipt", "id", "addressees": [{"kind", "name"}], "durability"}   it is owed from now on
-  {"kind": "settled", "id", "outcomes": [{"kind", "name", "outcome", "by"?, "error"?}]}
-
-Examples:
-  $ skein push resize '{"image":"cat.png"}' -v
-  $ skein push mail --data-dir ./outbox --timeout 0 < mails.ndjson
-  $ skein push --held --data-dir ./outbox --timeout 1m
-  $ skein push stock '{"sku":"a1","add":3}' --key a1 --ttl 1h`,
-    )
-    .action(
-      async (queue: string | undefined, payload: string | undefined, _options: unknown, command: Command) => {
-        const { push } = await import('./push.ts')
-        process.exitCode = await push(queue, payload, optionsOf<PushOptions>(command))
-      },
-    )
-}
-
-const addPull = (program: Command): Command =>
-  program
-    .command('pull')
-    .summary('work off a queue')
-    .description(
-      'Takes messages of a queue, each of which goes to one worker, and prints them or runs a command.',
-    )
-    .argument('<queue>', 'dot-separated, e.g. resize')
-    .option(
-      '--exec <command>',
-      'run this in a shell for each message; its exit code says whether it was handled',
-    )
-    .addOption(
-      new Option('--concurrency <n>', 'so many at a time (default: 1, which keeps their order)').argParser(
-        parseCount,
-      ),
-    )
-    .addOption(
-      named(
-        '--handler-timeout <duration>',
-        'with --exec: end a command that takes longer, which has then failed',
-        'handlerTimeoutMs',
-        parseDurationMs,
-      ),
-    )
-    .addOption(countOption('end after so many messages'))
-    .addOption(timeoutOption('end with code 3 after so long (default: never)'))
-    .addHelpText(
-      'after',
-      `
-The command reads the value on stdin: text and bytes as they are, everything else as JSON. If it ends with 0 the message
-is handled, and what it printed is printed; if not, its code and the last line of its stderr are the reason, and the
-message comes again later, here or elsewhere, until its sender gives it up as a dead letter. Its environment has
-SKEIN_MESH, SKEIN_TOPIC, SKEIN_ID (of the message), SKEIN_ATTEMPT, SKEIN_REDELIVERED (1: it may have been handled
-before), SKEIN_KEY, SKEIN_FROM, SKEIN_HEADER_<NAME> for each header and SKEIN_HEADERS (JSON).
-Ctrl-C lets commands that run finish; what was not begun goes to other workers.
-
-Examples:
-  $ skein pull resize --exec ./resize.sh --concurrency 4
-  $ skein pull mail --count 1 | jq .value`,
-    )
-    .action(async (queue: string, _options: unknown, command: Command) => {
-      const { pull } = await import('./pull.ts')
-      process.exitCode = await pull(queue, optionsOf<PullOptions>(command))
-    })
 
 const addSub = (program: Command): Command =>
   program
@@ -515,6 +359,8 @@ const createProgram = (): Command => {
     addPeers,
     addDoctor,
     addWhy,
+    addDeadLetters,
+    addJournal,
     addDemo,
     addDemoRole,
   ]) {

@@ -49,7 +49,7 @@ const bytesText = (bytes: Uint8Array): string => {
   return `<${bytes.length} byte${bytes.length === 1 ? '' : 's'}${hex === '' ? '' : ` ${hex}${rest}`}>`
 }
 
-const textOf = (value: unknown): string => {
+export const textOf = (value: unknown): string => {
   if (typeof value === 'string') return value
   if (value instanceof Uint8Array) return bytesText(value)
   return jsonOf(value)
@@ -101,7 +101,7 @@ export const renderReply = (reply: Reply, format: Format): string | Uint8Array =
 export const describeGap = ({ publisher, topic, count, reason }: Gap): string =>
   `missed ${count ?? 'an unknown number of'} message${count === 1 ? '' : 's'} of "${topic}" from ${publisher}: ${reason}`
 
-const columns = (rows: readonly string[][]): string[] => {
+export const columns = (rows: readonly string[][]): string[] => {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   return rows.map((row) =>
     row
