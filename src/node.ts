@@ -379,12 +379,13 @@ export class Node {
   /** @internal Binds, announces and waits for those who are there. */
   async start(): Promise<void> {
     try {
+      // Sockets that listen keep the process alive, as a server does; a node that only dials does so until it is closed,
+      // and each until its journal is: the timers of that let a process end.
+      const alive = setInterval(() => {}, 2 ** 30)
+      this.#undo.push(() => clearInterval(alive))
       this.#undo.push(() => this.#outbox.close())
       this.#undo.push(() => this.#transport.close())
       await this.#outbox.open(this.#journal, this.#lastWallMs)
-      // Sockets that listen keep the process alive, as a server does; a node that only dials does so until it is closed.
-      const alive = setInterval(() => {}, 2 ** 30)
-      this.#undo.push(() => clearInterval(alive))
       this.#undo.push(() => this.#roster.close())
       this.#undo.push(() => this.#greeter.close())
       this.#undo.push(() => this.#dialler.close())
