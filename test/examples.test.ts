@@ -1,5 +1,8 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { type StartOptions, startProgram } from './support/skein-cli.ts'
 
 const start = (name: string, args: readonly string[], options?: StartOptions) =>
@@ -58,4 +61,88 @@ test('examples - a test of a service of one’s own: a partition of a minute in 
   const ran = await start('05-test-with-a-partition', []).ended
   expect(ran.stdout).toMatch(/^. pass 1$/m)
   expect(ran.exitCode).toBe(0)
+})
+
+const directory = (): string => {
+  const made = mkdtempSync(join(tmpdir(), 'skein-example-'))
+  onTestFinished(() => rmSync(made, { recursive: true, force: true }))
+  return made
+}
+
+test('examples - orders: a packer is killed, the shop is killed, and every order is packed or given up (G1)', async () => {
+  const dataDir = directory()
+  const killed = start('06-orders', ['packer'])
+  await killed.prints('packing')
+  const shop = start('06-orders', ['shop', dataDir, '12'])
+  await killed.prints('packed order')
+  killed.kill('SIGKILL')
+  shop.kill('SIGKILL')
+  await Promise.all([killed.ended, shop.ended])
+  const packers = [start('06-orders', ['packer']), start('06-orders', ['packer'])]
+  await Promise.all(packers.map((packer) => packer.prints('packing')))
+  const again = start('06-orders', ['shop', dataDir, '0'])
+  const numbers = () =>
+    new Set(
+      [killed, ...packers].flatMap(({ stdout }) => stdout.match(/(?<=packed order )\d+/g) ?? []).map(Number),
+    )
+  const given = () =>
+    new Set([shop, again].flatMap(({ stdout }) => stdout.match(/(?<=order )\d+(?= is empty)/g) ?? []))
+  await again.prints('0 packed')
+  expect((await again.ended).exitCode).toBe(0)
+  expect([...numbers()].sort((one, other) => one - other)).toEqual([2, 3, 4, 6, 7, 8, 10, 11, 12])
+  expect(given().size).toBe(3)
+  for (const packer of packers) packer.kill('SIGINT')
+  for (const packer of packers) expect((await packer.ended).exitCode).toBe(0)
+})
+
+test('examples - mail: who signs up while the mail service is down gets a mail when it is back (G2)', async () => {
+  const shop = start('07-mail', ['shop', directory()], { open: true })
+  await shop.prints('who signs up?')
+  shop.process.stdin?.write('ada\n')
+  await shop.prints('ada signed up')
+  const first = start('07-mail', ['mail'])
+  await shop.prints('mail to ada: handled')
+  first.kill('SIGKILL')
+  await first.ended
+  shop.process.stdin?.write('bob\neve\n')
+  await shop.prints('eve signed up')
+  const second = start('07-mail', ['mail'])
+  await Promise.all([shop.prints('mail to bob: handled'), shop.prints('mail to eve: handled')])
+  expect(first.stdout.match(/mail to \w+/g)).toEqual(['mail to ada'])
+  expect(second.stdout.match(/mail to \w+/g)!.sort()).toEqual(['mail to bob', 'mail to eve'])
+  shop.process.stdin?.end()
+  second.kill('SIGINT')
+  expect([(await shop.ended).exitCode, (await second.ended).exitCode]).toEqual([0, 0])
+})
+
+test('examples - audit: a durable subscriber that was killed has every event, once', async () => {
+  const path = join(directory(), 'audit.ndjson')
+  const service = start('08-audit', ['service', 'billing', directory()])
+  const first = start('08-audit', ['audit', path])
+  await first.prints('5 events written')
+  first.kill('SIGKILL')
+  await first.ended
+  await service.prints(/\d+ events, [1-9]\d* not written yet/)
+  const second = start('08-audit', ['audit', path])
+  await second.prints(/(15|20) events written/)
+  service.kill('SIGINT')
+  expect((await service.ended).exitCode).toBe(0)
+  second.kill('SIGINT')
+  expect((await second.ended).exitCode).toBe(0)
+  const lines = readFileSync(path, 'utf8').trim().split('\n')
+  const numbers = lines.map((line) => (JSON.parse(line) as { value: { number: number } }).value.number)
+  expect(numbers.toSorted((one, other) => one - other)).toEqual(numbers.map((_, index) => index + 1))
+})
+
+test('examples - inventory: the changes of each article are made in order, by any worker (G4)', async () => {
+  const warehouses = [start('09-inventory', ['warehouse']), start('09-inventory', ['warehouse'])]
+  await Promise.all(warehouses.map((warehouse) => warehouse.prints('at work')))
+  const shop = await start('09-inventory', ['shop']).ended
+  expect(shop.exitCode).toBe(0)
+  expect(shop.lines).toEqual(['apples', 'pears', 'plums'].map((sku) => `${sku}: 10 changes, in order`))
+  for (const warehouse of warehouses) {
+    await warehouse.prints('changes made here')
+    warehouse.kill('SIGINT')
+    expect((await warehouse.ended).exitCode).toBe(0)
+  }
 })
