@@ -1,7 +1,10 @@
 import { createNode, isSkeinError, type Node } from '../index.ts'
+import { type OrderAsks, type OrderTold, playPacker, playShop } from './demo-orders.ts'
 
 export const ROLES = ['sensors', 'forecast', 'desk'] as const
-export type Role = (typeof ROLES)[number]
+/** Those of the second half. */
+export const ORDER_ROLES = ['shop', 'anna', 'ben'] as const
+export type Role = (typeof ROLES)[number] | (typeof ORDER_ROLES)[number]
 
 export interface Reading {
   room: string
@@ -25,8 +28,8 @@ export interface Failed {
   afterMs: number
 }
 
-/** What the demo asks of its three processes, and what they answer. */
-export interface Asks {
+/** What the demo asks of its processes, and what they answer. */
+export interface Asks extends OrderAsks {
   meet: { ask: { names: string[] }; answer: Record<string, string> }
   follow: { ask: { count: number }; answer: Followed }
   ask: { ask: { count: number }; answer: Asked }
@@ -36,7 +39,7 @@ export interface Asks {
 }
 
 /** What a process tells without being asked. */
-export type Told = { told: 'started' } | { told: 'working' }
+export type Told = { told: 'started' } | { told: 'working' } | OrderTold
 
 export const FORECAST = 'forecast.get'
 
@@ -144,6 +147,11 @@ const play = async (role: Role, node: Node): Promise<Handlers> => {
       return playForecast(node)
     case 'desk':
       return playDesk(node)
+    case 'shop':
+      return playShop(node)
+    case 'anna':
+    case 'ben':
+      return playPacker(node, tell)
   }
 }
 
@@ -161,10 +169,14 @@ const rosterIs = (node: Node, happened: () => boolean): Promise<void> =>
     look()
   })
 
-/** One of the three processes of the demo; it ends when it is told to, or with its parent. */
-export const demoRole = async (role: string, mesh: string): Promise<void> => {
+/** What fails is tried twice: a demo is short. */
+const MAX_ATTEMPTS = 2
+
+/** One of the processes of the demo; it ends when it is told to, or with its parent. */
+export const demoRole = async (role: string, mesh: string, directory: string): Promise<void> => {
   process.once('disconnect', () => process.exit(1))
-  const node = await createNode({ name: role, mesh })
+  const owing = role === 'shop' ? { dataDir: `${directory}/${role}`, maxAttempts: MAX_ATTEMPTS } : {}
+  const node = await createNode({ name: role, mesh, ...owing })
   const up = () => node.peers.filter(({ state }) => state === 'up')
   const played = await play(role as Role, node)
   const handlers: Handlers = {

@@ -1,8 +1,12 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { styleText } from 'node:util'
+import { POISON } from './demo-orders.ts'
 import { type Asks, ROLES, type Role, type Told } from './demo-role.ts'
 import { EXIT } from './exit.ts'
 
@@ -11,7 +15,10 @@ const DEMO_TIMEOUT_MS = 18_000
 
 type Colour = 'green' | 'red' | 'cyan' | 'yellow' | 'magenta' | 'bold' | 'dim'
 
-const COLOURS: Record<Role, Colour> = { sensors: 'cyan', forecast: 'magenta', desk: 'yellow' }
+const COLOURS: Record<Role, Colour> = {
+  ...{ sensors: 'cyan', forecast: 'magenta', desk: 'yellow' },
+  ...{ shop: 'cyan', anna: 'magenta', ben: 'yellow' },
+}
 
 const colour = (as: Colour, text: string): string =>
   process.stdout.isTTY && process.env.NO_COLOR === undefined ? styleText(as, text) : text
@@ -28,9 +35,12 @@ class Actor {
   readonly #process: ChildProcess
   #lastId = 0
 
-  constructor(role: Role, process: ChildProcess) {
+  constructor(role: Role, process: ChildProcess, told: (told: Told) => void) {
     this.role = role
     this.#process = process
+    process.on('message', (message: object) => {
+      if ('told' in message) told(message as Told)
+    })
   }
 
   get pid(): number | undefined {
@@ -89,10 +99,13 @@ const median = (values: readonly number[]): number => values.toSorted((a, b) => 
 
 const ms = (duration: number): string => `${duration < 10 ? duration.toFixed(1) : Math.round(duration)} ms`
 
-/** The three processes, and how long each step may take. */
+/** The processes, and how long each step may take. */
 class Stage {
   readonly #mesh = `demo-${randomBytes(4).toString('hex')}`
+  readonly #directory = mkdtempSync(join(tmpdir(), 'skein-demo-'))
   readonly #all: Actor[] = []
+  /** How often each order was packed, and how often that was not flagged as a repeat. */
+  readonly packed = new Map<number, { times: number; unflagged: number }>()
   readonly #endsAt = performance.now() + DEMO_TIMEOUT_MS
   #steps = 0
   step = ''
@@ -111,9 +124,12 @@ class Stage {
   async start(role: Role): Promise<Actor> {
     const actor = new Actor(
       role,
-      fork(process.argv[1]!, ['demo-role', role, this.#mesh], {
+      fork(process.argv[1]!, ['demo-role', role, this.#mesh, this.#directory], {
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       }),
+      (told) => {
+        if (told.told === 'packed') this.#count(told.number, told.redelivered)
+      },
     )
     this.#all.push(actor)
     await actor.hears('started')
@@ -121,8 +137,14 @@ class Stage {
     return actor
   }
 
+  #count(number: number, redelivered: boolean): void {
+    const { times, unflagged } = this.packed.get(number) ?? { times: 0, unflagged: 0 }
+    this.packed.set(number, { times: times + 1, unflagged: unflagged + (redelivered ? 0 : 1) })
+  }
+
   clear(): void {
     for (const actor of this.#all) actor.kill()
+    rmSync(this.#directory, { recursive: true, force: true })
   }
 }
 
@@ -148,6 +170,72 @@ const askQuestions = async (desk: Actor): Promise<void> => {
   check(right === QUESTIONS, `only ${right} of ${QUESTIONS} answers were right`)
   narrate('desk', `asked forecast ${QUESTIONS} times, median ${ms(median(tripsMs))}`)
   confirm(`${QUESTIONS} questions, ${right} right answers`)
+}
+
+const BEFORE_THE_KILL = 50
+const BACKLOG = 200
+
+/** Every order up to the last was packed, and whatever was packed again was flagged. */
+const checkPacked = (stage: Stage, last: number, but?: number): string => {
+  const all = Array.from({ length: last }, (_, n) => n + 1).filter((number) => number !== but)
+  const missing = all.filter((number) => !stage.packed.has(number))
+  check(missing.length === 0, `${missing.length} orders were never packed, the first is ${missing[0]}`)
+  const counts = [...stage.packed.values()]
+  check(
+    counts.every(({ unflagged }) => unflagged <= 1),
+    'an order was packed again without a flag',
+  )
+  const again = counts.reduce((sum, { times }) => sum + times - 1, 0)
+  return `${all.length} packed, ${again === 0 ? 'none' : again} of them twice`
+}
+
+/** Orders, those who pack them, and what happens when either is killed. */
+const takeOrders = async (stage: Stage): Promise<Actor[]> => {
+  let [shop, anna, ben] = [] as Actor[] as [Actor, Actor, Actor]
+
+  await stage.play('shop takes orders, anna and ben pack; anna is killed while she does', async () => {
+    ;[shop, anna, ben] = await Promise.all([stage.start('shop'), stage.start('anna'), stage.start('ben')])
+    await anna.ask('hang', {})
+    const packing = anna.hears('packing')
+    const { durability } = await shop.ask('take', { first: 1, count: BEFORE_THE_KILL })
+    narrate('shop', `took ${BEFORE_THE_KILL} orders, which are kept on ${durability}`)
+    await packing
+    const ended = anna.ended()
+    anna.kill()
+    await ended
+    narrate('anna', 'killed with an order in her hands')
+    await shop.ask('owing', { until: 0 })
+    confirm(`ben did it all: ${checkPacked(stage, BEFORE_THE_KILL)}, and none is missing`)
+  })
+
+  const last = BEFORE_THE_KILL + BACKLOG
+  await stage.play('nobody packs, and shop is killed; all return', async () => {
+    await ben.ask('leave', {})
+    await ben.ended()
+    narrate('ben', 'went home')
+    await shop.ask('take', { first: BEFORE_THE_KILL + 1, count: BACKLOG })
+    const ended = shop.ended()
+    shop.kill()
+    await ended
+    narrate('shop', `took ${BACKLOG} orders more, and was killed`)
+    shop = await stage.start('shop')
+    const { owed } = await shop.ask('owing', { until: BACKLOG })
+    check(owed === BACKLOG, `shop remembers ${owed} orders, not ${BACKLOG}`)
+    narrate('shop', `still owes ${owed} orders`)
+    ;[anna, ben] = await Promise.all([stage.start('anna'), stage.start('ben')])
+    const { dead, lastError } = await shop.ask('owing', { until: 0 })
+    check(dead === 1, `${dead} orders were given up, not one`)
+    confirm(`every order is accounted for: ${checkPacked(stage, last, POISON)}, and one is a dead letter`)
+    narrate('shop', `dead letter: ${lastError}`)
+  })
+
+  await stage.play('somebody finds a larger box, and the dead letter is retried', async () => {
+    await Promise.all([anna.ask('fix', {}), ben.ask('fix', {})])
+    const { outcome } = await shop.ask('retry', {})
+    check(outcome === 'handled', `the dead letter that was retried ended as ${outcome}`)
+    confirm(`order ${POISON} is packed, too: ${checkPacked(stage, last)}`)
+  })
+  return [anna, ben, shop]
 }
 
 const perform = async (stage: Stage): Promise<void> => {
@@ -206,8 +294,10 @@ const perform = async (stage: Stage): Promise<void> => {
     await askQuestions(desk)
   })
 
+  const shift = await takeOrders(stage)
+
   await stage.play('everybody leaves', async () => {
-    for (const actor of [desk, forecast, sensors]) {
+    for (const actor of [desk, forecast, sensors, ...shift]) {
       await actor.ask('leave', {})
       const exitCode = await actor.ended()
       check(exitCode === 0, `${actor.role} ended with ${exitCode}`)
@@ -228,7 +318,7 @@ export const demo = async (): Promise<number> => {
   process.once('SIGINT', interrupt)
   process.once('SIGTERM', interrupt)
   const startedAt = performance.now()
-  print(`${colour('bold', 'skein demo')}: three nodes, three processes, no broker`)
+  print(`${colour('bold', 'skein demo')}: nodes, each a process of its own, and no broker`)
   try {
     await perform(stage)
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1)

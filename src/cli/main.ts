@@ -279,10 +279,10 @@ Examples:
 const addDemo = (program: Command): Command =>
   program
     .command('demo')
-    .summary('see three nodes find each other, talk, and lose one')
+    .summary('see nodes find each other, talk, be killed, and lose nothing')
     .description(
-      'Starts three nodes as processes of their own, in a mesh of their own on this host, and shows what a mesh does;\n' +
-        'ends by itself. It takes no options.',
+      'Starts nodes as processes of their own, in a mesh of their own on this host, kills some of them, and shows what a\n' +
+        'mesh does; ends by itself. It takes no options.',
     )
     .action(async () => {
       const { demo } = await import('./demo.ts')
@@ -294,9 +294,10 @@ const addDemoRole = (program: Command): Command =>
     .command('demo-role', { hidden: true })
     .argument('<role>')
     .argument('<mesh>')
-    .action(async (role: string, mesh: string) => {
+    .argument('<directory>')
+    .action(async (role: string, mesh: string, directory: string) => {
       const { demoRole } = await import('./demo-role.ts')
-      await demoRole(role, mesh)
+      await demoRole(role, mesh, directory)
     })
 
 const createProgram = (): Command => {

@@ -6,7 +6,8 @@ test('demo - every step happens, it ends by itself within 20 s, and exits 0', as
   expect(ended.stdout).toContain('done: every step happened')
   expect(ended.exitCode).toBe(0)
   expect(ended.durationMs).toBeLessThan(20_000)
-  expect(ended.lines.filter((line) => /^\d\. /.test(line))).toHaveLength(6)
+  expect(ended.stdout).toContain('every order is accounted for')
+  expect(ended.lines.filter((line) => /^\d\. /.test(line))).toHaveLength(9)
 })
 
 test('demo - Ctrl-C takes its processes with it', async () => {
