@@ -64,17 +64,6 @@ export const MUTANTS: readonly Mutant[] = [
     caughtBy: inFaults('data-directories.test.ts', 'rolled back'),
   },
   {
-    name: 'what was handled before is told without its boot',
-    file: 'src/delivery/outbox.ts',
-    changes: [
-      [
-        'if (!backlog.takeHandledBefore(sequence) || loaded?.envelope.boot !== boot) return',
-        'if (!backlog.takeHandledBefore(sequence) || loaded === undefined) return',
-      ],
-    ],
-    caughtBy: inFaults('data-directories.test.ts', 'rolled back'),
-  },
-  {
     name: 'what was handled before is forgotten before that is recorded',
     file: 'src/delivery/lanes.ts',
     changes: [
