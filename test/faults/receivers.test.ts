@@ -109,6 +109,48 @@ test('receivers - a job that kills its worker ends as a dead letter, spends nobo
   await Promise.all(keeping)
 }, 60_000)
 
+test.skipIf(!IS_LONG)(
+  'receivers - while a job kills one worker after the other, the others are as fast as without it: p99 within twice (G3)',
+  async () => {
+    const p99Of = async (isPoisoned: boolean): Promise<number> => {
+      const mesh = meshName()
+      const sender = await play({ mesh, maxAttempts: 4 })
+      let isOver = false
+      const keepOne = async (): Promise<void> => {
+        while (!isOver) {
+          const worker = await play({ mesh, settleMs: 50 })
+          await worker.ask('pull', { queue: 'jobs', concurrency: 4, handlerMs: 5 })
+          await Promise.race([worker.ended, until(async () => isOver, Boolean, 60_000)])
+        }
+      }
+      const keeping = [keepOne(), keepOne(), keepOne(), keepOne()]
+      await sender.ask('waitForPeers', { count: 4 })
+      await pause(500)
+      for (let n = 0; n < 2000; n += 2) {
+        if (isPoisoned && n === 100)
+          await sender.ask('push', { queue: 'jobs', from: 9999, value: { by: 'dying' } })
+        await sender.ask('push', { queue: 'jobs', from: n, count: 2 })
+        await pause(8)
+      }
+      await settled(sender, range(0, 2000), 30_000)
+      if (isPoisoned) expect((await settled(sender, [9999], 30_000))[9999]).toBe('dead')
+      const latencies = await sender.ask<Record<string, number>>('latencies')
+      isOver = true
+      await Promise.all(keeping)
+      return range(0, 2000)
+        .map((n) => latencies[n]!)
+        .toSorted((a, b) => a - b)[1980]!
+    }
+    const without = await p99Of(false)
+    const beside = await p99Of(true)
+    console.info(
+      `p99 of 2000 jobs: ${without.toFixed(1)} ms; beside one that kills its workers: ${beside.toFixed(1)} ms`,
+    )
+    expect(beside).toBeLessThan(2 * without)
+  },
+  180_000,
+)
+
 test(`receivers - a handler that computes for ${IS_LONG ? 30 : 4} s without a pause keeps its job: nobody else gets it, and it is done once (G3, G9)`, async () => {
   const mesh = meshName()
   const ms = IS_LONG ? 30_000 : 4000

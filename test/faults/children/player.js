@@ -14,6 +14,8 @@ const warnings = []
 const outcomes = new Map()
 /** @type {Map<number, number>} */
 const settledAt = new Map()
+/** @type {Map<number, number>} */
+const sentAt = new Map()
 /** @type {Map<string, import('skein').Subscription>} */
 const subscriptions = new Map()
 /** @type {import('skein').Gap[]} */
@@ -57,6 +59,7 @@ const handler =
  * @param {Promise<import('skein').Receipt>} sending
  */
 const follow = async (n, sending) => {
+  sentAt.set(n, now())
   try {
     const receipt = await sending
     void receipt.settled.then((all) => {
@@ -136,7 +139,8 @@ const commands = {
     calls = []
   },
   outcomes: () => Object.fromEntries(outcomes),
-  settledAt: () => Object.fromEntries(settledAt),
+  /** How long each took from its send until it was settled, by its number. */
+  latencies: () => Object.fromEntries([...settledAt].map(([n, at]) => [n, at - (sentAt.get(n) ?? 0)])),
   warnings: () => warnings,
   gaps: () => gaps,
   deadLetters: () => node().deadLetters.list(),
@@ -144,7 +148,7 @@ const commands = {
 }
 
 /** @param {{ ask: number, command: string, argument: object }} message */
-const obey = async ({ ask, command, argument }) => {
+const answer = async ({ ask, command, argument }) => {
   try {
     process.send?.({ ask, result: await commands[command]?.(argument) })
   } catch (error) {
@@ -155,5 +159,6 @@ const obey = async ({ ask, command, argument }) => {
     })
   }
 }
-process.on('message', (message) => void obey(/** @type {any} */ (message)))
+
+process.on('message', (/** @type {any} */ message) => void answer(message))
 process.on('disconnect', () => process.exit())
