@@ -67,7 +67,10 @@ interface Progress {
   readonly parts: Map<number, Part>
   /** The record that holds this; 0 if none does yet. */
   record: number
-  isWriting: boolean
+  /** Resolves to true when all of this is recorded. */
+  writing: Promise<boolean> | undefined
+  /** The message is settled for all: resolves to true when that is recorded. */
+  whole: Promise<boolean> | undefined
   isStale: boolean
 }
 
@@ -154,12 +157,14 @@ export class Ledger {
   failed(sequence: number, index: number, failures: number, lastError: string): void {
     const progress = this.#progress.get(sequence) ?? this.#track(sequence, 1)
     progress.parts.set(index, { index, isSettled: false, failures, lastError })
-    this.#write(sequence, progress)
+    void this.#write(sequence, progress)
   }
 
   /** These parts are settled; resolves to true when that is recorded, so that they will not come back. */
   async settle(parts: readonly Owing[]): Promise<boolean> {
     const whole: number[] = []
+    const written: Promise<boolean>[] = []
+    const ended: Progress[] = []
     for (const { sequence, index } of parts) {
       const progress = this.#progress.get(sequence)
       if (progress === undefined) {
@@ -169,9 +174,10 @@ export class Ledger {
       const part = progress.parts.get(index)
       if (part?.isSettled) continue
       progress.parts.set(index, { ...{ failures: 0, lastError: '' }, ...part, index, isSettled: true })
-      if (--progress.left > 0) this.#write(sequence, progress)
+      if (--progress.left > 0) written.push(this.#write(sequence, progress))
       else {
         whole.push(sequence)
+        ended.push(progress)
         this.#progress.delete(sequence)
         if (progress.record > 0) whole.push(progress.record)
       }
@@ -184,7 +190,9 @@ export class Ledger {
       recorded.push(this.#journal.settle(whole[from]!, whole[to - 1]!))
       from = to
     }
-    return (await Promise.all(recorded)).every(Boolean)
+    const settled = Promise.all(recorded).then((all) => all.every(Boolean))
+    for (const progress of ended) progress.whole = settled
+    return (await Promise.all([settled, ...written])).every(Boolean)
   }
 
   /** Puts a message among the dead letters; answers the letter's number when it is safe there. */
@@ -264,22 +272,26 @@ export class Ledger {
   }
 
   #track(sequence: number, left: number): Progress {
-    const progress: Progress = { left, parts: new Map(), record: 0, isWriting: false, isStale: false }
+    const progress: Progress = {
+      left,
+      parts: new Map(),
+      record: 0,
+      writing: undefined,
+      whole: undefined,
+      isStale: false,
+    }
     this.#progress.set(sequence, progress)
     return progress
   }
 
   /** At most one record is on its way for a message: the next replaces it, and holds all that happened meanwhile. */
-  #write(sequence: number, progress: Progress): void {
+  #write(sequence: number, progress: Progress): Promise<boolean> {
     progress.isStale = true
-    if (progress.isWriting) return
-    progress.isWriting = true
-    void this.#writeOn(sequence, progress).finally(() => {
-      progress.isWriting = false
-    })
+    progress.writing ??= Promise.resolve().then(() => this.#writeOn(sequence, progress))
+    return progress.writing
   }
 
-  async #writeOn(sequence: number, progress: Progress): Promise<void> {
+  async #writeOn(sequence: number, progress: Progress): Promise<boolean> {
     try {
       while (progress.isStale && this.#progress.get(sequence) === progress) {
         progress.isStale = false
@@ -295,7 +307,11 @@ export class Ledger {
     } catch (error) {
       // Attempts are then counted in memory only: a restart may try more often than it should, which loses nothing.
       this.#fault(error)
+      return false
+    } finally {
+      progress.writing = undefined
     }
+    return await (progress.whole ?? true)
   }
 
   /** The journal copies what it is given, so the same memory serves for every record. */
