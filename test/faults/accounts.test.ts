@@ -57,3 +57,48 @@ test('accounts - a message to nobody that a crash kept from being settled is so 
   await eventually(() => journal.stats().liveRecords === 0)
   await journal.close()
 })
+
+test('accounts - that one of several addressees has handled a message counts as recorded when it is, and not before (G9)', async () => {
+  const durable: (() => void)[] = []
+  const settled: ((isRecorded: boolean) => void)[] = []
+  let sequence = 0
+  const journal = {
+    append: () => ({
+      sequence: ++sequence,
+      durable: new Promise<void>((resolve) => void durable.push(resolve)),
+    }),
+    settle: () => new Promise<boolean>((resolve) => void settled.push(resolve)),
+  } as unknown as Journal
+  const ledger = new Ledger(journal, () => {})
+  const envelope = {
+    ...{ boot: 'b'.repeat(32), acceptedAt: 0, topic: 'a', key: undefined, dedupeId: undefined },
+    ...{ notBefore: undefined, expiresAt: undefined, retryOf: undefined },
+    addressees: ['one', 'other', 'third'].map((name) => ({ kind: 'group' as const, name })),
+  }
+  const message = ledger.accept(envelope, payloadOf(1)).sequence
+  const recorded: string[] = []
+  const settle = (index: number): void =>
+    void ledger.settle([{ sequence: message, index }]).then((is) => recorded.push(`${index} ${is}`))
+  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+  settle(0)
+  await turn()
+  expect([durable.length, recorded]).toEqual([2, []])
+  settle(1)
+  durable[1]!()
+  await turn()
+  expect([durable.length, recorded]).toEqual([3, []])
+  durable[2]!()
+  await turn()
+  expect(recorded.toSorted()).toEqual(['0 true', '1 true'])
+  settle(2)
+  await turn()
+  expect(recorded).toHaveLength(2)
+  for (const resolve of settled) resolve(true)
+  await turn()
+  expect(recorded).toHaveLength(3)
+  const both = ledger.accept({ ...envelope, addressees: envelope.addressees.slice(1) }, payloadOf(2)).sequence
+  const atOnce = ledger.settle([0, 1].map((index) => ({ sequence: both, index })))
+  await turn()
+  for (const resolve of settled) resolve(true)
+  expect(await atOnce).toBe(true)
+})
