@@ -27,7 +27,9 @@ if (role === 'shop') {
   await Promise.all(receipts.map((receipt) => receipt.settled))
   for (const [sku, steps] of done) {
     const isInOrder = steps.every((step, index) => step === index + 1)
-    console.log(`${sku}: ${steps.length} changes, ${isInOrder ? 'in order' : `not in order: ${steps}`}`)
+    console.log(
+      `${sku}: ${steps.length} changes, ${isInOrder ? 'in order' : `not in order: ${steps.join(' ')}`}`,
+    )
   }
   await node.close()
 } else {

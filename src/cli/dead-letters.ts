@@ -100,7 +100,7 @@ const settle = async (
       if (!isSkeinError(error, 'JOURNAL_LOCKED')) throw error
     }
     isOwner = false
-    const { dataDir, ...without } = nodeOptions
+    const { dataDir: _dataDir, ...without } = nodeOptions
     return createNode(without)
   }
   const command: Command = { name: 'dead-letters', listen: false, owes: true, open }
