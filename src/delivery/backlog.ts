@@ -527,6 +527,8 @@ export class Backlog {
   }
 
   #busy(place: Place, leastMs: number): void {
+    // The others of a burst that was too large say nothing new.
+    if (leastMs === BUSY_MS && place.busyUntil > this.#options.clock.now()) return
     place.busyMs = Math.min(BUSY_MAX_MS, Math.max(leastMs, 2 * place.busyMs))
     place.busyUntil = this.#options.clock.now() + place.busyMs
   }

@@ -224,10 +224,10 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     return this.#options.addressee.kind !== 'node'
   }
 
-  /** Of what is to be worked off it takes what it can start soon; the rest is better off elsewhere. */
+  /** Of what is to be worked off it takes what it can start soon, and what it has told a sender that it would. */
   get #room(): number {
     const { queue, handler } = this.#options
-    return this.#isWork && handler !== undefined ? this.#ahead : queue
+    return this.#isWork && handler !== undefined ? Math.max(this.#ahead, this.#aheadStated) : queue
   }
 
   get #ahead(): number {
