@@ -279,6 +279,7 @@ export class Node {
         this.#following.gone(peer)
         this.#lanes.gone(peer)
         this.#outbox.gone(peer)
+        this.#inbox.down(peer)
       },
       interested: (peer) => {
         this.#requests.changed()

@@ -31,6 +31,8 @@ export interface InboxOptions {
 }
 
 interface Sender {
+  /** One boot of it, as long as this node knows it. */
+  readonly peer: Peer
   taken: number
   reportDue: boolean
   resumedAt: number
@@ -43,7 +45,8 @@ interface Sender {
  */
 export class Inbox {
   readonly #options: InboxOptions
-  readonly #senders = new Map<Peer, Sender>()
+  /** By id: what an earlier boot of a sender had begun ends in settlements that its present one is told. */
+  readonly #senders = new Map<string, Sender>()
   /** By the id of the sender, because it may return under another boot and hand over again what was handled. */
   readonly #holds = new Holds()
 
@@ -82,12 +85,12 @@ export class Inbox {
   }
 
   takenFrom(peer: Peer): number {
-    return this.#senders.get(peer)?.taken ?? 0
+    return this.#known(peer)?.taken ?? 0
   }
 
   /** The sender says how much it has sent: more than was taken is a loss, or still under way. */
   pinged(peer: Peer, sent: number): void {
-    const sender = this.#senders.get(peer)
+    const sender = this.#known(peer)
     if (sender === undefined) return
     if (sent > sender.taken) this.#reportTaken(peer, sender)
     sender.settlements.pinged()
@@ -95,7 +98,7 @@ export class Inbox {
 
   /** It has said hello on a new connection: what was settled on an old one is said again. */
   greeted(peer: Peer): void {
-    const known = this.#senders.get(peer)
+    const known = this.#known(peer)
     if (known !== undefined) {
       known.settlements.again()
       return
@@ -108,20 +111,24 @@ export class Inbox {
 
   /** The numbers by which it has handed things over are void; what runs goes on. */
   down(peer: Peer): void {
-    const sender = this.#senders.get(peer)
-    if (sender === undefined) return
-    this.#senders.delete(peer)
-    sender.settlements.take()
+    if (this.#known(peer) === undefined) return
+    this.#senders.delete(peer.id)
     this.#holds.voidNumbers(peer.id)
   }
 
+  #known(peer: Peer): Sender | undefined {
+    const sender = this.#senders.get(peer.id)
+    return sender?.peer === peer ? sender : undefined
+  }
+
   #sender(peer: Peer): Sender {
-    let sender = this.#senders.get(peer)
-    if (sender === undefined) {
-      const settlements = new SettlementLane<Held>(peer, this.#options.clock)
-      sender = { taken: 0, reportDue: false, resumedAt: 0, settlements }
-      this.#senders.set(peer, sender)
-    }
+    const known = this.#known(peer)
+    if (known !== undefined) return known
+    // Of an earlier boot that was never up no loss was told.
+    this.#holds.voidNumbers(peer.id)
+    const settlements = new SettlementLane<Held>(peer, this.#options.clock)
+    const sender: Sender = { peer, taken: 0, reportDue: false, resumedAt: 0, settlements }
+    this.#senders.set(peer.id, sender)
     return sender
   }
 
@@ -131,7 +138,7 @@ export class Inbox {
     const message = messageOf(peer, handOver, record)
     if (!isOwed) {
       // At most once: nothing is remembered of it. A sender without a journal may still wait for what becomes of it.
-      const settle = (error?: SkeinError): void => sayOf(this.#senders.get(peer), number, error)
+      const settle = (error?: SkeinError): void => sayOf(this.#known(peer), number, error)
       this.#options.deliver(addressee, message, record, undefined, record.ack ? settle : undefined)
       return
     }
@@ -153,7 +160,7 @@ export class Inbox {
   }
 
   #settled(senderId: string, held: Held, error: SkeinError | undefined): void {
-    const settlements = this.#senderOf(senderId)?.settlements
+    const settlements = this.#senders.get(senderId)?.settlements
     if (error === undefined) {
       held.state = 'handled'
       if (held.number > 0) settlements?.handled(held.number, held)
@@ -164,11 +171,6 @@ export class Inbox {
     // Some of several subscriptions may have handled it: they shall not again.
     if (held.done.size > 0) held.state = 'partial'
     else this.#holds.forget(senderId, held)
-  }
-
-  #senderOf(id: string): Sender | undefined {
-    for (const [peer, sender] of this.#senders) if (peer.id === id) return sender
-    return undefined
   }
 
   #resume(peer: Peer, sender: Sender): void {

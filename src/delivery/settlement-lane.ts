@@ -69,15 +69,6 @@ export class SettlementLane<T> {
     this.#recordedAtPing = this.#recorded
   }
 
-  /** What the sender may not know yet; this lane says no more. */
-  take(): T[] {
-    this.#gather()
-    const items = this.#kept.flatMap((said) => said.items)
-    this.#kept = []
-    this.#unsaid = 0
-    return items
-  }
-
   #keep(said: Said<T>): void {
     this.#kept.push(said)
     this.#unsaid++

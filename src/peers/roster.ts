@@ -237,7 +237,8 @@ export class Roster {
   async leave(tails: (peer: Peer) => readonly TopicLast[], timeoutMs: number): Promise<void> {
     const drained: Promise<void>[] = []
     for (const peer of this.#peers.values()) {
-      const end = endOf(peer)
+      // On the connection of the settlements, which must not come behind it.
+      const end = peer.route ?? endOf(peer)
       if (end === undefined) continue
       end.send(FRAME.bye, (writer) => writeTails(writer, tails(peer)))
       drained.push(end.lane.drained())
