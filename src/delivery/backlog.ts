@@ -134,6 +134,7 @@ export class Backlog {
   readonly #handledBefore = new Map<number, { readonly boot: string; readonly by: string }>()
   #size = 0
   #bytes = 0
+  #expectedBytes = 0
   #isPumping = false
   #wakeAt = Number.POSITIVE_INFINITY
   #cancelWake: (() => void) | undefined
@@ -150,9 +151,14 @@ export class Backlog {
     return this.#size
   }
 
-  /** Bytes of their values. */
+  /** Bytes of their values, and of those that are still to come. */
   get bytes(): number {
-    return this.#bytes
+    return this.#bytes + this.#expectedBytes
+  }
+
+  /** So much more is on its way to the disk, or less. */
+  expect(bytes: number): void {
+    this.#expectedBytes += bytes
   }
 
   /** Whether a member has something in hand. */

@@ -5,7 +5,7 @@ import type { Journal } from '../journal/journal.ts'
 import type { Peer } from '../peers/peer.ts'
 import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
 import type { Service } from '../protocol/control-frames.ts'
-import type { Headers, Payload } from '../protocol/record.ts'
+import { bodyBytes, type Headers, type Payload } from '../protocol/record.ts'
 import type { Settlement } from '../protocol/settlement.ts'
 import { matches } from '../protocol/topics.ts'
 import { Backlog, type Copy, HandedCopy, type Member } from './backlog.ts'
@@ -317,17 +317,24 @@ export class Outbox {
       retryOf: undefined,
       addressees: owed,
     }
-    let accepted = this.#accept(envelope, payload)
-    if (accepted === undefined) accepted = await this.#acceptLater(envelope, payload, options, what)
-    const { sequence, durable } = accepted
+    // Counted before it is on the disk: many that are sent at once must not pass the quota together.
+    const bytes = bodyBytes(payload)
+    for (const addressee of owed) this.#backlog(addressee).expect(bytes)
+    let sequence: number
+    let receipt: Receipt
     const all = owed.length === addressees.length ? owed : [...new Set([...owed, ...addressees])]
-    const receipt = this.#newReceipt(sequence, all)
-    if (dedupeId !== undefined) this.#dedupeIds.add(dedupeId, sequence, receipt)
     try {
-      await durable
+      let accepted = this.#accept(envelope, payload)
+      if (accepted === undefined) accepted = await this.#acceptLater(envelope, payload, options, what)
+      sequence = accepted.sequence
+      receipt = this.#newReceipt(sequence, all)
+      if (dedupeId !== undefined) this.#dedupeIds.add(dedupeId, sequence, receipt)
+      await accepted.durable
     } catch (error) {
       if (dedupeId !== undefined) this.#dedupeIds.delete(dedupeId)
       throw error
+    } finally {
+      for (const addressee of owed) this.#backlog(addressee).expect(-bytes)
     }
     for (let index = owed.length; index < all.length; index++) receipt.end(index, { outcome: 'refused' })
     this.#distribute({ sequence, envelope, payload, receipt })

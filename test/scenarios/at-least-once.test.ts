@@ -354,6 +354,15 @@ test('quota - a group that is away and owed too much is refused, and nobody else
   expect(await errorOf(() => a.push('nobody', Buffer.alloc(100)))).toMatchObject({ code: 'OUTBOX_FULL' })
 })
 
+test('quota - it holds for many that are sent at once, too (G6)', async () => {
+  const node = await start({ limits: { quotaBytes: 1000 } })
+  const sends = await Promise.allSettled(
+    Array.from({ length: 20 }, () => node.push('nobody', Buffer.alloc(100))),
+  )
+  expect(sends.filter(({ status }) => status === 'fulfilled')).toHaveLength(10)
+  expect(node.stats().owed).toBe(10)
+})
+
 test('handlerTimeoutMs - a handler that hangs fails, its signal aborts, and the next one has its place', async () => {
   const mesh = meshName()
   const a = await start({ mesh, maxAttempts: 1 })
