@@ -38,7 +38,9 @@ if (role === 'shop') {
     'stock',
     async (value) => {
       await sleep(Math.random() * 20)
-      await node.publish('stock.changed', value, { delivery: 'at-least-once' })
+      const receipt = await node.publish('stock.changed', value, { delivery: 'at-least-once' })
+      // The change is made when whoever asked for it has heard of it.
+      await receipt.settled
       changes++
     },
     { concurrency: 4 },

@@ -304,7 +304,8 @@ export class Outbox {
     const again = dedupeId === undefined ? undefined : this.#dedupeIds.find(dedupeId, this.time())
     if (again !== undefined)
       return again.receipt ?? this.#receipts.get(again.sequence) ?? this.#newReceipt(again.sequence, [])
-    const owed = this.#withinQuota(addressees, payload.sizeBytes, what)
+    const bytes = bodyBytes(payload)
+    const owed = this.#withinQuota(addressees, bytes, what)
     const now = this.time()
     const envelope: Envelope = {
       boot: this.#options.self.boot,
@@ -318,7 +319,6 @@ export class Outbox {
       addressees: owed,
     }
     // Counted before it is on the disk: many that are sent at once must not pass the quota together.
-    const bytes = bodyBytes(payload)
     for (const addressee of owed) this.#backlog(addressee).expect(bytes)
     let sequence: number
     let receipt: Receipt
