@@ -372,6 +372,8 @@ const createProgram = (): Command => {
   return program
 }
 
+// Whoever reads the help may have read enough (`| head`); commands see to their own output.
+process.stdout.on('error', () => {})
 try {
   await createProgram().parseAsync()
 } catch (error) {

@@ -1,9 +1,11 @@
+import { exec } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { beforeEach, describe, expect, test, vi } from 'vitest'
-import { isAlive, type Program, runSkein, type StartOptions, startSkein } from '../support/skein-cli.ts'
+import { isAlive, MAIN, type Program, runSkein, type StartOptions, startSkein } from '../support/skein-cli.ts'
 
 let mesh = ''
 beforeEach(() => {
@@ -28,6 +30,11 @@ const startRespond = async (args: readonly string[], options?: StartOptions): Pr
 
 const values = (lines: readonly string[]): unknown[] =>
   lines.map((line) => (JSON.parse(line) as { value: unknown }).value)
+
+test('help - a reader that has left, as head does, is no error', async () => {
+  const { stderr } = await promisify(exec)(`'${process.execPath}' '${MAIN}' pull --help | true`)
+  expect(stderr).toBe('')
+})
 
 describe('cli pub and sub', () => {
   test('pub - three one-shot commands reach a subscriber, one NDJSON line each, and both sides exit 0', async () => {
