@@ -59,6 +59,11 @@ test.each<[string, object, RegExp]>([
   ['nothing to advertise', { open: true, advertise: [] }, /'advertise'.*0 entries/],
   ['a wildcard to advertise', { open: true, advertise: '0.0.0.0' }, /'advertise'.*cannot be dialled/],
   ['an interface that is not there', { interface: 'nowhere0' }, /'interface'.*nowhere0.*this host has .*lo/],
+  ['an empty dataDir', { dataDir: '' }, /'dataDir'.*""/],
+  ['a durability that is none', { durability: 'tape' }, /'durability'.*tape.*'disk', 'os' and 'memory'/],
+  ['a durability without files', { durability: 'os' }, /'durability'.*'os' needs files.*'dataDir'/],
+  ['no attempts', { maxAttempts: 0 }, /'maxAttempts'.*0/],
+  ['a text as time to remember', { rememberMs: '7d' }, /'rememberMs'.*7d/],
   ['a number as registry', { discovery: { registry: 5 } }, /'discovery\.registry'/],
 ])('createNode - %s is refused with the option and its rule', async (_, options, text) => {
   const error = await errorOf(() => createNode(options as NodeOptions))
@@ -71,6 +76,27 @@ test.each<[string, (node: Node) => unknown, RegExp]>([
   ['publish: header value', call((node) => node.publish('v', 1, { headers: { a: 1 } })), /'a'.*number/],
   ['publish: header name', call((node) => node.publish('v', 1, { headers: { '': 'x' } })), /name ''/],
   ['publish: headers', call((node) => node.publish('v', 1, { headers: { a: 'x'.repeat(17_000) } })), /16384/],
+  [
+    'publish: level',
+    call((node) => node.publish('v', 1, { delivery: 'exactly-once' })),
+    /'delivery'.*'exactly-once'.*'at-least-once'/,
+  ],
+  [
+    'publish: key at most once',
+    call((node) => node.publish('v', 1, { key: 'k' })),
+    /'key'.*delivery: 'at-least-once'/,
+  ],
+  [
+    'publish: owedTo',
+    call((node) => node.publish('v', 1, { delivery: 'at-least-once', owedTo: 'billing' })),
+    /'owedTo'.*billing.*array/,
+  ],
+  ['push: unknown', call((node) => node.push('v', 1, { delay: 5 })), /'delay'.*delayMs/],
+  ['push: ttlMs', call((node) => node.push('v', 1, { ttlMs: -1 })), /'ttlMs'.*-1/],
+  ['push: key', call((node) => node.push('v', 1, { key: '' })), /'key'.*""/],
+  ['pull: concurrency', call((node) => node.pull('v', () => {}, { concurrency: 0 })), /'concurrency'.*0/],
+  ['pull: group', call((node) => node.pull('v', () => {}, { group: 'g' })), /'group'.*concurrency/],
+  ['pull: handler', call((node) => node.pull('v', 'handler')), /'v'.*function/],
   ['subscribe: unknown', call((node) => node.subscribe('v', () => {}, { qeue: 1 })), /'qeue'.*queue/],
   ['subscribe: queue', call((node) => node.subscribe('v', { queue: 0 })), /'queue'.*0/],
   [
