@@ -81,6 +81,8 @@ export class Outbox {
   #cancelSweep: (() => void) | undefined
   #isClosed = false
   #isDraining = false
+  /** Messages that are on their way to the dead letters: owed until they are there. */
+  #burying = 0
 
   constructor(options: OutboxOptions) {
     this.#options = options
@@ -257,7 +259,7 @@ export class Outbox {
 
   /** Messages that are owed, each once for each addressee. */
   get unsettled(): number {
-    let unsettled = 0
+    let unsettled = this.#burying
     for (const backlog of this.#backlogs.values()) unsettled += backlog.size
     return unsettled
   }
@@ -458,7 +460,10 @@ export class Outbox {
       },
       handled: (copy, by) => this.#end(copy, { outcome: 'handled', by }),
       failed: (copy) => this.#ledger.failed(copy.loaded.sequence, copy.index, copy.failures, copy.lastError),
-      died: (copy, reason, by) => void this.#bury(addressee, copy, reason, by),
+      died: (copy, reason, by) => {
+        this.#burying++
+        void this.#bury(addressee, copy, reason, by)
+      },
       fault,
     })
     this.#backlogs.set(key, backlog)
@@ -570,6 +575,7 @@ export class Outbox {
       })
       return
     }
+    this.#burying--
     this.#tell(copy, { outcome: 'dead', by, error: lastError })
   }
 
