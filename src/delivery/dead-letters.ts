@@ -1,9 +1,11 @@
+import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
 import type { Addressee } from '../protocol/addressee.ts'
 import { decodeReceived, receivedLocally } from '../protocol/payload.ts'
 import { decodeHeaders, type Headers } from '../protocol/record.ts'
-import type { Buried, Ledger, Loaded, Owing } from './ledger.ts'
-import type { Burial, DeathReason } from './owed-record.ts'
+import type { Buried, Ledger } from './ledger.ts'
+import type { DeathReason } from './owed-record.ts'
+import type { Copy } from './places.ts'
 import { type Receipt, shown } from './receipt.ts'
 
 /** A message that was given up, with all that is needed to see why, and to try again. */
@@ -28,14 +30,20 @@ export interface DeadLetter {
   readonly diedAt: number
 }
 
+/** A dead letter that finds no room in the journal is tried again after this. */
+const BURY_AGAIN_MS = 1000
+
 export interface DeadLettersOptions {
+  readonly clock: Clock
+  /** Ms since 1970, which do not jump while the node runs. */
+  time(): number
   readonly maxDeadLetters: number
   /** The id that a message of this node bears. */
   idOf(boot: string, sequence: number): string
   /** Takes a dead letter for what it was: a message that is owed. */
   revive(letter: Buried): Promise<Receipt>
   died(letter: DeadLetter): void
-  warning(error: SkeinError): void
+  fault(error: unknown): void
 }
 
 /**
@@ -50,6 +58,8 @@ export class DeadLetters {
   #ledger: Ledger | undefined
   /** The oldest first. */
   #letters: number[] = []
+  #burying = 0
+  #isClosed = false
 
   /** @internal */
   constructor(options: DeadLettersOptions) {
@@ -90,15 +100,44 @@ export class DeadLetters {
     await this.#open().drop(sequence)
   }
 
-  /** @internal A message is given up; resolves when it is kept here. */
-  async bury(burial: Burial, loaded: Loaded, part: Owing): Promise<void> {
-    const { maxDeadLetters, warning, died } = this.#options
-    const sequence = await this.#open().bury(burial, loaded, part)
+  /** @internal */
+  close(): void {
+    this.#isClosed = true
+  }
+
+  /** @internal Messages that are on their way here: owed until they have arrived. */
+  get burying(): number {
+    return this.#burying
+  }
+
+  /** @internal A message is given up: resolves to true when it is kept here, to false if the node was closed before. */
+  async bury(addressee: Addressee, copy: Copy, reason: DeathReason): Promise<boolean> {
+    const { clock, fault } = this.#options
+    this.#burying++
+    while (!this.#isClosed) {
+      try {
+        await this.#keep(addressee, copy, reason)
+        this.#burying--
+        return true
+      } catch (error) {
+        // It stays owed in the journal meanwhile, and is given to nobody.
+        fault(error)
+      }
+      await new Promise<void>((resolve) => clock.after(BURY_AGAIN_MS, resolve))
+    }
+    return false
+  }
+
+  async #keep(addressee: Addressee, copy: Copy, reason: DeathReason): Promise<void> {
+    const { time, maxDeadLetters, died, fault } = this.#options
+    const { loaded, sequence: of, failures: attempts, lastError } = copy
+    const burial = { diedAt: time(), reason, attempts, lastError, sequence: of, addressee }
+    const sequence = await this.#open().bury(burial, loaded, copy)
     this.#letters.push(sequence)
-    died(this.#shown({ sequence, burial, envelope: loaded.envelope, payload: loaded.payload }))
+    died(this.#shown({ ...loaded, sequence, burial }))
     while (this.#letters.length > maxDeadLetters) {
       const oldest = this.#letters.shift()!
-      warning(
+      fault(
         new SkeinError(
           'OUTBOX_FULL',
           `dead letter ${oldest} was dropped: more than ${maxDeadLetters} are not kept; look at them, or raise limits.maxDeadLetters`,

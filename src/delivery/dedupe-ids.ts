@@ -4,25 +4,29 @@ import type { Receipt } from './receipt.ts'
 const KEEP_MS = 300_000
 const MAX_IDS = 1_000_000
 
-interface Sent {
-  readonly sequence: number
+/** The first send of an id. */
+export interface Dedupe {
+  /** Of its message; 0 as long as that is not accepted. */
+  sequence: number
   /** Undefined where an earlier boot has sent it. */
-  readonly receipt: Receipt | undefined
+  receipt: Promise<Receipt> | undefined
   until: number
 }
 
 /** Ids that make two sends one: while the first is owed, and for five minutes after. */
 export class DedupeIds {
-  readonly #sent = new Map<string, Sent>()
+  readonly #sent = new Map<string, Dedupe>()
 
-  find(id: string, now: number): Sent | undefined {
+  find(id: string, now: number): Dedupe | undefined {
     const sent = this.#sent.get(id)
     return sent !== undefined && sent.until > now ? sent : undefined
   }
 
-  add(id: string, sequence: number, receipt: Receipt | undefined): void {
+  add(id: string): Dedupe {
     if (this.#sent.size >= MAX_IDS) this.#sent.delete(this.#sent.keys().next().value!)
-    this.#sent.set(id, { sequence, receipt, until: Number.POSITIVE_INFINITY })
+    const dedupe: Dedupe = { sequence: 0, receipt: undefined, until: Number.POSITIVE_INFINITY }
+    this.#sent.set(id, dedupe)
+    return dedupe
   }
 
   delete(id: string): void {

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import type { Copy } from './backlog.ts'
+import type { Copy } from './places.ts'
 import { Timeline } from './timeline.ts'
 
 /** Messages that end at a time, handled or not, and those of their copies that are loaded. */

@@ -1,8 +1,9 @@
 import type { Clock } from '../clock.ts'
 import type { Peer } from '../peers/peer.ts'
-import { type Backlog, HandedCopy } from './backlog.ts'
+import type { Backlog } from './backlog.ts'
 import type { Handed } from './delivery-lane.ts'
 import type { Lanes } from './lanes.ts'
+import { HandedCopy } from './places.ts'
 
 const LOOK_MS = 1000
 
@@ -72,9 +73,9 @@ export class Leases {
   }
 
   #judge(handed: HandedCopy, peer: Peer, now: number): void {
-    if (now - peer.heardAt <= handed.member.member.leaseMs) return
+    if (now - peer.heardAt <= handed.place.member.leaseMs) return
     // It would be the one with the least in hand: as long as nothing is heard of it, it gets nothing.
-    handed.member.busyUntil = now + 2 * LOOK_MS
+    handed.place.busyUntil = now + 2 * LOOK_MS
     if (!handed.isOver) handed.backlog.lost(handed)
   }
 }

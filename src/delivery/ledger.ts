@@ -124,10 +124,10 @@ export class Ledger {
 
   /** Accepts a message. @throws as Journal.append */
   accept(envelope: Envelope, payload: Payload): { sequence: number; durable: Promise<void> } {
-    const { journal, bytes } = this.#bytes((writer) => writeMessage(writer, envelope, payload))
-    const { sequence, durable } = journal.append(RECORD.message, [bytes])
-    if (envelope.addressees.length > 1) this.#track(sequence, envelope.addressees.length)
-    return { sequence, durable }
+    writeMessage(this.#writer, envelope, payload)
+    const appended = this.#journal.append(RECORD.message, [this.#writer.take()])
+    if (envelope.addressees.length > 1) this.#track(appended.sequence, envelope.addressees.length)
+    return appended
   }
 
   /**

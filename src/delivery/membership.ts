@@ -3,10 +3,10 @@ import type { Addressee } from '../protocol/addressee.ts'
 import type { Service } from '../protocol/control-frames.ts'
 import { receivedLocally } from '../protocol/payload.ts'
 import type { Received } from '../protocol/record.ts'
-import type { HandedCopy, Member } from './backlog.ts'
 import type { Outgoing, Verdict } from './delivery-lane.ts'
 import type { Lanes } from './lanes.ts'
 import { Message, type Origin } from './message.ts'
+import type { HandedCopy, Member } from './places.ts'
 import { type Settle, verdictOn } from './verdict.ts'
 
 /** A node's plain subscriptions: what one sender may have unsettled there. */

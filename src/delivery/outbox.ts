@@ -1,32 +1,27 @@
 import type { Changes } from '../changes.ts'
 import type { Clock } from '../clock.ts'
-import { isSkeinError, SkeinError } from '../errors.ts'
+import { SkeinError } from '../errors.ts'
 import type { Journal } from '../journal/journal.ts'
 import type { Peer } from '../peers/peer.ts'
 import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
 import type { Service } from '../protocol/control-frames.ts'
 import { bodyBytes, type Headers, type Payload } from '../protocol/record.ts'
 import type { Settlement } from '../protocol/settlement.ts'
-import { matches } from '../protocol/topics.ts'
-import { Backlog, type Copy, HandedCopy, type Member } from './backlog.ts'
+import { type Accepted, Admission } from './admission.ts'
+import { Audience, type Destination } from './audience.ts'
+import { Backlog } from './backlog.ts'
 import { type DeadLetter, DeadLetters } from './dead-letters.ts'
-import { DedupeIds } from './dedupe-ids.ts'
+import { type Dedupe, DedupeIds } from './dedupe-ids.ts'
 import type { Handed } from './delivery-lane.ts'
 import { Expiries } from './expiries.ts'
-import { Groups, statedBy } from './groups.ts'
 import { Leases } from './leases.ts'
-import { type Buried, Ledger, type Loaded, type Owing, type Recovered } from './ledger.ts'
+import { type Buried, Ledger, type Loaded, type Recovered } from './ledger.ts'
 import { canBeGiven, Membership, type MembershipOptions, nodeOf } from './membership.ts'
-import { NumberedItems } from './numbered.ts'
-import type { Envelope } from './owed-record.ts'
-import { type Ending, Receipt } from './receipt.ts'
+import type { DeathReason, Envelope } from './owed-record.ts'
+import { Copy, HandedCopy, type Member } from './places.ts'
+import { type Ending, type Receipt, ReceiptBook } from './receipt.ts'
 
-const MAX_FOUND = 10_000
 const SWEEP_MS = 60_000
-/** A dead letter that finds no room in the journal is tried again after this. */
-const BURY_AGAIN_MS = 1000
-/** How soon a send that finds no room looks again. */
-const ROOM_AGAIN_MS = 20
 
 export interface SendOptions {
   headers?: Headers
@@ -55,61 +50,69 @@ export interface OutboxOptions extends Omit<MembershipOptions, 'settled'> {
   fault(error: unknown): void
 }
 
+/** A message that waits for the disk. */
+interface Sending {
+  /** 0 as long as it is not accepted. */
+  sequence: number
+  readonly envelope: Envelope
+  readonly payload: Payload
+  /** Of its value. */
+  readonly bytes: number
+  /** Those of `to` that may be owed more. */
+  readonly owed: Destination
+  readonly to: Destination
+  readonly dedupe: Dedupe | undefined
+}
+
 /** What this node owes at least once: accepted, journaled, handed over, and settled or buried. */
 export class Outbox {
   readonly #options: OutboxOptions
   readonly deadLetters: DeadLetters
-  readonly #groups: Groups
-  readonly #backlogs = new Map<string, Backlog>()
-  /** Of messages that are not loaded. */
-  readonly #receipts = new Map<number, Receipt>()
-  readonly #awaited = new NumberedItems<Receipt>()
+  readonly #audience: Audience
+  readonly #admission: Admission
   readonly #membership: Membership
   readonly #leases: Leases
-  readonly #dedupeIds = new DedupeIds()
   readonly #expiries: Expiries
-  /** What the plain subscriptions of each node want that is there, or is waited for. */
-  readonly #plain = new Map<string, readonly string[]>()
-  /** To whom a topic goes, until somebody wants something else. */
-  #found = new Map<string, readonly Addressee[]>()
+  readonly #dedupeIds = new DedupeIds()
+  readonly #book: ReceiptBook
+  /** Of messages that are not loaded. */
+  readonly #receipts = new Map<number, Receipt>()
+  readonly #backlogs = new Map<string, Backlog>()
   #journal: Journal | undefined
-  #durability: 'disk' | 'os' | 'memory' = 'memory'
   #ledger!: Ledger
-  #settling: Owing[] = []
+  /** Settled, and on its way to the ledger. */
+  #settling: Copy[] = []
   #settleDue: Promise<boolean> | undefined
   #timeOffset = 0
   #cancelSweep: (() => void) | undefined
-  #isClosed = false
   #isDraining = false
-  /** Messages that are on their way to the dead letters: owed until they are there. */
-  #burying = 0
 
   constructor(options: OutboxOptions) {
     this.#options = options
-    const { clock, lanes, rememberMs, fault } = options
+    const { self, clock, lanes, dead, fault } = options
+    const time = (): number => this.time()
+    this.#book = new ReceiptBook(self.id, self.boot)
+    this.#admission = new Admission(options)
     this.#leases = new Leases(clock, lanes)
     this.#membership = new Membership({ ...options, settled: () => void this.#flush() })
     this.#expiries = new Expiries(
       clock,
       (sequence, copies) => void this.#expire(sequence, copies).catch(fault),
     )
-    this.deadLetters = new DeadLetters({
-      maxDeadLetters: options.maxDeadLetters,
-      idOf: (boot, sequence) => this.#idOf(boot, sequence),
-      revive: (letter) => this.#revive(letter),
-      died: options.dead,
-      warning: options.fault,
+    this.#audience = new Audience({
+      ...options,
+      time,
+      backlogOf: (addressee) => this.#backlog(addressee),
+      forgotten: (group) => this.#giveUp(group, 'forgotten'),
     })
-    this.#groups = new Groups({
+    this.deadLetters = new DeadLetters({
       clock,
-      time: () => this.time(),
-      rememberMs,
-      stated: (group) => this.#stated(group),
-      forgotten: (group) => {
-        this.#found = new Map()
-        this.#giveUp({ kind: 'group', name: group }, 'forgotten')
-      },
-      warning: options.fault,
+      time,
+      maxDeadLetters: options.maxDeadLetters,
+      idOf: (boot, sequence) => this.#book.idOf(boot, sequence),
+      revive: (letter) => this.#revive(letter),
+      died: dead,
+      fault,
     })
   }
 
@@ -117,12 +120,13 @@ export class Outbox {
   async open(journal: Journal, lastWallMs: number): Promise<void> {
     const { clock, fault } = this.#options
     this.#journal = journal
-    this.#durability = journal.stats().durability
+    this.#book.durability = journal.stats().durability
     this.#timeOffset = Math.max(clock.wall(), lastWallMs) - clock.now()
     this.#ledger = new Ledger(journal, fault)
+    this.#admission.open(this.#ledger)
     const recovered = await this.#ledger.recover()
     this.#restore(recovered)
-    this.#groups.restore(this.#ledger, recovered.groups)
+    this.#audience.restore(this.#ledger, recovered.groups)
     this.#leases.start()
     this.#sweep()
   }
@@ -139,51 +143,40 @@ export class Outbox {
     options: SendOptions & { allowNobody?: boolean; owedTo?: readonly string[] },
     echo: boolean,
   ): Promise<Receipt> {
-    const addressees = [...this.#wanting(topic)]
-    const { self } = this.#options
-    if (echo) addressees.push(nodeOf(self))
-    for (const name of options.owedTo ?? [])
-      if (!addressees.some((each) => each.kind === 'group' && each.name === name))
-        addressees.push({ kind: 'group', name })
-    if (addressees.length === 0 && options.allowNobody !== true) {
+    const others: Addressee[] = (options.owedTo ?? []).map((name) => ({ kind: 'group', name }))
+    if (echo) others.push(nodeOf(this.#options.self))
+    const to = this.#audience.with(this.#audience.wanting(topic), others)
+    if (to.addressees.length === 0 && options.allowNobody !== true) {
       throw new SkeinError(
         'NO_SUBSCRIBERS',
         `publish to '${topic}' at least once: nobody subscribes to it; wait for one, name groups in 'owedTo', or set 'allowNobody'`,
       )
     }
-    return this.#send(topic, payload, addressees, options, `publish to '${topic}'`)
+    return this.#send(topic, payload, to, options, 'publish')
   }
 
   /** Gives a queue something to do. */
   push(queue: string, payload: Payload, options: SendOptions): Promise<Receipt> {
-    return this.#send(queue, payload, [{ kind: 'queue', name: queue }], options, `push to '${queue}'`)
+    return this.#send(queue, payload, this.#audience.queue(queue), options, 'push')
+  }
+
+  /** Whether something was sent there before, so that its name is known to be a good one. */
+  knows(topic: string): boolean {
+    return this.#audience.knows(topic)
   }
 
   get hasGroups(): boolean {
-    return this.#groups.size > 0
+    return this.#audience.hasGroups
   }
 
   /** Live members of groups that want this topic, one of each: for what is published at most once. */
   membersFor(topic: string): { group: string; peer: Peer | undefined }[] {
-    const found: { group: string; peer: Peer | undefined }[] = []
-    for (const addressee of this.#wanting(topic)) {
-      if (addressee.kind !== 'group') continue
-      const places = [...this.#backlog(addressee).members].filter(({ member }) =>
-        member.patterns?.some((pattern) => matches(pattern, topic)),
-      )
-      const place = places[Math.floor(this.#options.clock.random() * places.length)]
-      if (place === undefined) continue
-      const { id } = place.member
-      const isSelf = id === this.#options.self.id
-      const peer = isSelf ? undefined : [...this.#options.peers()].find((each) => each.id === id)
-      if (isSelf || peer !== undefined) found.push({ group: addressee.name, peer })
-    }
-    return found
+    return this.#audience.membersFor(topic)
   }
 
   /** This node's own subscriptions have changed. */
   changed(): void {
-    this.#found = new Map()
+    this.#audience.changed()
     const { self, services } = this.#options
     this.#serve(self.id, services(), (addressee, service) => this.#membership.self(addressee, service))
   }
@@ -191,8 +184,7 @@ export class Outbox {
   /** What a peer subscribes to and works on has changed, or it is up. */
   interested(peer: Peer): void {
     if (!canBeGiven(peer)) return
-    this.#found = new Map()
-    this.#plain.set(nodeOf(peer).name, peer.interest.patterns)
+    this.#audience.interested(peer)
     this.#serve(peer.id, peer.interest.services, (addressee, service) =>
       this.#membership.peer(peer, addressee, service),
     )
@@ -201,8 +193,7 @@ export class Outbox {
   }
 
   withdrawn(group: string, pattern: string): void {
-    this.#found = new Map()
-    this.#groups.withdrawn(group, pattern)
+    this.#audience.withdrawn(group, pattern)
   }
 
   /** A member has handled this before it knew the present numbers. When this resolves, it counts as settled here. */
@@ -245,8 +236,7 @@ export class Outbox {
 
   /** It is not waited for any more, or has come back under another boot. */
   gone(peer: Peer): void {
-    this.#plain.delete(nodeOf(peer).name)
-    this.#found = new Map()
+    this.#audience.gone(nodeOf(peer))
     const backlog = this.#backlogs.get(addresseeKey(nodeOf(peer)))
     if (backlog !== undefined) this.#leases.release(peer, backlog)
     this.#giveUp(nodeOf(peer), 'gone')
@@ -259,22 +249,21 @@ export class Outbox {
 
   /** Messages that are owed, each once for each addressee. */
   get unsettled(): number {
-    let unsettled = this.#burying
+    let unsettled = this.deadLetters.burying
     for (const backlog of this.#backlogs.values()) unsettled += backlog.size
     return unsettled
   }
 
   /** What is owed is lost when this node closes. */
   get isVolatile(): boolean {
-    return this.#durability === 'memory'
+    return this.#book.durability === 'memory'
   }
 
   /** Resolves when members have settled what they hold, and all that only this process keeps; at the latest after `timeoutMs`. */
   async drain(timeoutMs: number): Promise<void> {
     const isDone = (): boolean => {
       for (const backlog of this.#backlogs.values())
-        if (backlog.isBusy || (this.isVolatile && backlog.size > 0 && !backlog.members.next().done))
-          return false
+        if (backlog.isBusy || (this.isVolatile && backlog.size > 0 && backlog.members.size > 0)) return false
       return true
     }
     this.#isDraining = true
@@ -284,31 +273,37 @@ export class Outbox {
 
   /** Records what was settled. Receipts that are open end as `closed`. */
   async close(): Promise<void> {
-    this.#isClosed = true
+    this.#admission.close()
     this.#cancelSweep?.()
     this.#leases.close()
-    this.#groups.close()
+    this.#audience.close()
     this.#expiries.close()
+    this.deadLetters.close()
     for (const backlog of this.#backlogs.values()) backlog.close()
     if (this.#journal !== undefined) await this.#flush()
-    for (const receipt of this.#awaited) receipt.close()
+    this.#book.close()
     await this.#journal?.close()
   }
 
-  async #send(
+  /** No async function: what very many sends keep while they wait for the disk is most of what the collector sees. */
+  #send(
     topic: string,
     payload: Payload,
-    addressees: readonly Addressee[],
+    to: Destination,
     options: SendOptions,
-    what: string,
+    verb: 'publish' | 'push',
   ): Promise<Receipt> {
     const { key, delayMs, ttlMs, dedupeId } = options
-    const again = dedupeId === undefined ? undefined : this.#dedupeIds.find(dedupeId, this.time())
-    if (again !== undefined)
-      return again.receipt ?? this.#receipts.get(again.sequence) ?? this.#newReceipt(again.sequence, [])
-    const bytes = bodyBytes(payload)
-    const owed = this.#withinQuota(addressees, bytes, what)
     const now = this.time()
+    const again = dedupeId === undefined ? undefined : this.#dedupeIds.find(dedupeId, now)
+    if (again !== undefined)
+      return (
+        again.receipt ??
+        Promise.resolve(this.#receipts.get(again.sequence) ?? this.#book.receipt(again.sequence, []))
+      )
+    const what = `${verb} to '${topic}'`
+    const bytes = bodyBytes(payload)
+    const owed = this.#admission.within(to, bytes, what)
     const envelope: Envelope = {
       boot: this.#options.self.boot,
       acceptedAt: now,
@@ -318,110 +313,77 @@ export class Outbox {
       notBefore: delayMs === undefined ? undefined : now + Math.ceil(delayMs),
       expiresAt: ttlMs === undefined ? undefined : now + Math.ceil(ttlMs),
       retryOf: undefined,
-      addressees: owed,
+      addressees: owed.addressees,
     }
+    const accepted = this.#admission.accept(envelope, payload)
     // Counted before it is on the disk: many that are sent at once must not pass the quota together.
-    for (const addressee of owed) this.#backlog(addressee).expect(bytes)
-    let sequence: number
-    let receipt: Receipt
-    const all = owed.length === addressees.length ? owed : [...new Set([...owed, ...addressees])]
-    try {
-      let accepted = this.#accept(envelope, payload)
-      if (accepted === undefined) accepted = await this.#acceptLater(envelope, payload, options, what)
-      sequence = accepted.sequence
-      receipt = this.#newReceipt(sequence, all)
-      if (dedupeId !== undefined) this.#dedupeIds.add(dedupeId, sequence, receipt)
-      await accepted.durable
-    } catch (error) {
-      if (dedupeId !== undefined) this.#dedupeIds.delete(dedupeId)
-      throw error
-    } finally {
-      for (const addressee of owed) this.#backlog(addressee).expect(-bytes)
-    }
-    for (let index = owed.length; index < all.length; index++) receipt.end(index, { outcome: 'refused' })
-    this.#distribute({ sequence, envelope, payload, receipt })
-    if (owed.length === 0) void this.#ledger.settle([{ sequence, index: 0 }])
+    for (const backlog of owed.backlogs) backlog.expect(bytes)
+    const dedupe = dedupeId === undefined ? undefined : this.#dedupeIds.add(dedupeId)
+    const sending: Sending = { sequence: 0, envelope, payload, bytes, owed, to, dedupe }
+    const receipt =
+      accepted === undefined
+        ? this.#sendLater(sending, options.roomTimeoutMs, what)
+        : this.#whenDurable(sending, accepted)
+    if (dedupe !== undefined) dedupe.receipt = receipt
     return receipt
   }
 
-  /** Those that may be owed more. @throws SkeinError OUTBOX_FULL if there is none */
-  #withinQuota(addressees: readonly Addressee[], bytes: number, what: string): readonly Addressee[] {
-    let isRefused = false
-    for (const addressee of addressees) isRefused ||= this.#isOverQuota(addressee, bytes)
-    if (!isRefused) return addressees
-    const owed = addressees.filter((addressee) => !this.#isOverQuota(addressee, bytes))
-    if (owed.length > 0) return owed
-    const who = addressees.length === 1 ? 'its addressee' : 'every addressee'
-    throw new SkeinError(
-      'OUTBOX_FULL',
-      `${what}: ${who} is owed ${this.#options.quotaBytes} bytes already; wait until some are handled, or raise limits.quotaBytes`,
-    )
-  }
-
-  /** Undefined where too much waits for the disk already. */
-  #accept(envelope: Envelope, payload: Payload): { sequence: number; durable: Promise<void> } | undefined {
+  async #sendLater(sending: Sending, roomTimeoutMs: number | undefined, what: string): Promise<Receipt> {
+    const { envelope, payload } = sending
+    let accepted: Accepted
     try {
-      return this.#ledger.accept(envelope, payload)
+      accepted = await this.#admission.acceptLater(envelope, payload, roomTimeoutMs, what)
     } catch (error) {
-      if (isSkeinError(error, 'OUTBOX_FULL')) return undefined
-      throw error
+      return this.#notSent(sending, error)
     }
+    return await this.#whenDurable(sending, accepted)
   }
 
-  /** Waits until less waits for the disk. */
-  async #acceptLater(
-    envelope: Envelope,
-    payload: Payload,
-    options: SendOptions,
-    what: string,
-  ): Promise<{ sequence: number; durable: Promise<void> }> {
-    const { clock, changes } = this.#options
-    const limitMs = options.roomTimeoutMs ?? this.#options.roomTimeoutMs
-    const until = clock.now() + limitMs
-    while (clock.now() < until) {
-      await changes.next(Math.max(1, Math.min(ROOM_AGAIN_MS, until - clock.now())))
-      if (this.#isClosed) throw new SkeinError('CLOSED', `${what}: the node is closed`, { mayHaveRun: false })
-      const accepted = this.#accept(envelope, payload)
-      if (accepted !== undefined) return accepted
-    }
-    throw new SkeinError(
-      'OUTBOX_FULL',
-      `${what}: the disk has taken nothing more for ${limitMs} ms; send less at once, or allow more roomTimeoutMs`,
+  #whenDurable(sending: Sending, { sequence, durable }: Accepted): Promise<Receipt> {
+    sending.sequence = sequence
+    if (sending.dedupe !== undefined) sending.dedupe.sequence = sequence
+    return durable.then(
+      () => this.#sent(sending),
+      (error: unknown) => this.#notSent(sending, error),
     )
   }
 
-  #newReceipt(sequence: number, addressees: readonly Addressee[]): Receipt {
-    return new Receipt(
-      this.#idOf(this.#options.self.boot, sequence),
-      addressees,
-      this.#durability,
-      this.#awaited,
-    )
+  #notSent({ owed, bytes, envelope }: Sending, error: unknown): never {
+    for (const backlog of owed.backlogs) backlog.expect(-bytes)
+    if (envelope.dedupeId !== undefined) this.#dedupeIds.delete(envelope.dedupeId)
+    throw error
   }
 
-  #distribute(loaded: Loaded): void {
+  /** It is accepted, and goes to its addressees. */
+  #sent({ sequence, envelope, payload, bytes, owed, to }: Sending): Receipt {
+    for (const backlog of owed.backlogs) backlog.expect(-bytes)
+    const refused = owed === to ? NOBODY : to.addressees.filter((each) => !owed.addressees.includes(each))
+    const all = refused === NOBODY ? to.addressees : [...owed.addressees, ...refused]
+    const receipt = this.#book.receipt(sequence, all)
+    for (let index = owed.addressees.length; index < all.length; index++)
+      receipt.end(index, { outcome: 'refused' })
+    this.#distribute({ sequence, envelope, payload, receipt }, owed.backlogs)
+    if (owed.addressees.length === 0) void this.#ledger.settle([{ sequence, index: 0 }])
+    return receipt
+  }
+
+  #distribute(loaded: Loaded, backlogs: readonly Backlog[]): void {
     const { sequence, envelope } = loaded
     if (envelope.expiresAt !== undefined) this.#expiries.add(this.#monotonic(envelope.expiresAt), sequence)
-    for (const [index, addressee] of envelope.addressees.entries()) {
-      this.#backlog(addressee).add(this.#copy(loaded, index, false))
+    for (let index = 0; index < backlogs.length; index++) {
+      const backlog = backlogs[index]!
+      const copy = this.#copy(loaded, index, false)
+      if (backlog.givenUp === undefined) backlog.add(copy)
+      // While it was on its way to the disk.
+      else this.#end(copy, { outcome: backlog.givenUp })
     }
   }
 
   #copy(loaded: Loaded, index: number, redelivered: boolean): Copy {
     const part = this.#ledger.failuresOf(loaded.sequence, index)
     const { notBefore, expiresAt } = loaded.envelope
-    const copy: Copy = {
-      loaded,
-      index,
-      dueAt: notBefore === undefined ? 0 : this.#monotonic(notBefore),
-      failures: part?.failures ?? 0,
-      lastError: part?.lastError ?? '',
-      redelivered,
-      isSuspect: false,
-      state: 'waiting',
-      handed: undefined,
-      heldBy: undefined,
-    }
+    const dueAt = notBefore === undefined ? 0 : this.#monotonic(notBefore)
+    const copy = new Copy(loaded, index, dueAt, part?.failures ?? 0, part?.lastError ?? '', redelivered)
     if (expiresAt !== undefined) this.#expiries.watch(copy)
     return copy
   }
@@ -432,7 +394,7 @@ export class Outbox {
       if (addressee.kind === 'node') this.#awaitNode(addressee)
     }
     for (const { sequence, at } of recovered.expiries) this.#expiries.add(this.#monotonic(at), sequence)
-    for (const { id, sequence } of recovered.dedupe) this.#dedupeIds.add(id, sequence, undefined)
+    for (const { id, sequence } of recovered.dedupe) this.#dedupeIds.add(id).sequence = sequence
     this.deadLetters.restore(this.#ledger, recovered.dead)
   }
 
@@ -458,12 +420,9 @@ export class Outbox {
       unloaded: ({ loaded }) => {
         if (loaded.receipt !== undefined) this.#receipts.set(loaded.sequence, loaded.receipt)
       },
-      handled: (copy, by) => this.#end(copy, { outcome: 'handled', by }),
+      handled: (copy, ending) => this.#end(copy, ending),
       failed: (copy) => this.#ledger.failed(copy.loaded.sequence, copy.index, copy.failures, copy.lastError),
-      died: (copy, reason, by) => {
-        this.#burying++
-        void this.#bury(addressee, copy, reason, by)
-      },
+      died: (copy, reason, by) => void this.#bury(addressee, copy, reason, by),
       fault,
     })
     this.#backlogs.set(key, backlog)
@@ -481,33 +440,13 @@ export class Outbox {
       const { kind, name } = service
       const addressee: Addressee = { kind, name }
       stated.add(addresseeKey(addressee))
-      if (kind === 'group') this.#groups.seen(name, service.patterns)
+      if (kind === 'group') this.#audience.seen(name, service.patterns)
       // Whoever is owed nothing needs no backlog yet; one that is made later looks who is there.
       const backlog = this.#backlogs.get(addresseeKey(addressee))
       backlog?.join(member(addressee, service))
     }
     for (const [key, backlog] of this.#backlogs)
       if (backlog.addressee.kind !== 'node' && !stated.has(key)) backlog.leave(id)
-  }
-
-  #wanting(topic: string): readonly Addressee[] {
-    const known = this.#found.get(topic)
-    if (known !== undefined) return known
-    const found: Addressee[] = []
-    for (const [name, patterns] of this.#plain)
-      if (patterns.some((pattern) => matches(pattern, topic))) found.push({ kind: 'node', name })
-    for (const name of this.#groups.wanting(topic)) found.push({ kind: 'group', name })
-    if (this.#found.size >= MAX_FOUND) this.#found = new Map()
-    this.#found.set(topic, found)
-    return found
-  }
-
-  #stated(group: string): Set<string> {
-    const patterns = statedBy(this.#options.peers(), group)
-    for (const service of this.#options.services())
-      if (service.kind === 'group' && service.name === group)
-        for (const pattern of service.patterns) patterns.add(pattern)
-    return patterns
   }
 
   async #load(addressee: Addressee, sequences: readonly number[]): Promise<(Copy | undefined)[]> {
@@ -524,15 +463,9 @@ export class Outbox {
     })
   }
 
-  #isOverQuota(addressee: Addressee, bytes: number): boolean {
-    const owed = this.#backlogs.get(addresseeKey(addressee))?.bytes ?? 0
-    return owed > 0 && owed + bytes > this.#options.quotaBytes
-  }
-
   #end(copy: Copy, ending: Ending): void {
-    const { sequence, envelope } = copy.loaded
-    if (envelope.expiresAt !== undefined) this.#expiries.forget(copy)
-    this.#settling.push({ sequence, index: copy.index })
+    if (copy.loaded.envelope.expiresAt !== undefined) this.#expiries.forget(copy)
+    this.#settling.push(copy)
     this.#tell(copy, ending)
     if (this.#isDraining) this.#options.changes.notify()
   }
@@ -560,23 +493,10 @@ export class Outbox {
     return due
   }
 
-  async #bury(addressee: Addressee, copy: Copy, reason: 'attempts' | 'rejected', by: string): Promise<void> {
-    const { loaded, index, failures, lastError } = copy
-    const { sequence } = loaded
-    const burial = { diedAt: this.time(), reason, attempts: failures, lastError, sequence, addressee }
-    if (loaded.envelope.expiresAt !== undefined) this.#expiries.forget(copy)
-    try {
-      await this.deadLetters.bury(burial, loaded, { sequence, index })
-    } catch (error) {
-      // It stays owed in the journal meanwhile, and is given to nobody.
-      this.#options.fault(error)
-      this.#options.clock.after(BURY_AGAIN_MS, () => {
-        if (!this.#isClosed) void this.#bury(addressee, copy, reason, by)
-      })
-      return
-    }
-    this.#burying--
-    this.#tell(copy, { outcome: 'dead', by, error: lastError })
+  async #bury(addressee: Addressee, copy: Copy, reason: DeathReason, by: string): Promise<void> {
+    if (copy.loaded.envelope.expiresAt !== undefined) this.#expiries.forget(copy)
+    if (await this.deadLetters.bury(addressee, copy, reason))
+      this.#tell(copy, { outcome: 'dead', by, error: copy.lastError })
   }
 
   /** A dead letter is owed again, as a new message. */
@@ -588,13 +508,13 @@ export class Outbox {
       notBefore: undefined,
       expiresAt: undefined,
       dedupeId: undefined,
-      retryOf: this.#idOf(envelope.boot, burial.sequence),
+      retryOf: this.#book.idOf(envelope.boot, burial.sequence),
       addressees: [burial.addressee],
     }
     const { sequence, durable } = this.#ledger.revive(letter, renewed, payload)
     await durable
-    const receipt = this.#newReceipt(sequence, renewed.addressees)
-    this.#distribute({ sequence, envelope: renewed, payload, receipt })
+    const receipt = this.#book.receipt(sequence, renewed.addressees)
+    this.#distribute({ sequence, envelope: renewed, payload, receipt }, [this.#backlog(burial.addressee)])
     return receipt
   }
 
@@ -617,7 +537,7 @@ export class Outbox {
     const backlog = this.#backlogs.get(key)
     if (backlog === undefined) return
     this.#backlogs.delete(key)
-    const { copies, unloaded } = backlog.clear()
+    const { copies, unloaded } = backlog.giveUp(outcome)
     for (const copy of copies) this.#end(copy, { outcome })
     void this.#giveUpUnloaded(addressee, unloaded, outcome).catch(this.#options.fault)
   }
@@ -635,10 +555,6 @@ export class Outbox {
     await this.#flush()
   }
 
-  #idOf(boot: string, sequence: number): string {
-    return `${this.#options.self.id}.${boot}.owed.${sequence}`
-  }
-
   #monotonic(time: number): number {
     return time - this.#timeOffset
   }
@@ -650,3 +566,4 @@ export class Outbox {
 }
 
 const TRUE = Promise.resolve(true)
+const NOBODY: readonly Addressee[] = []

@@ -1,5 +1,5 @@
 import type { Addressee } from '../protocol/addressee.ts'
-import type { NumberedItems } from './numbered.ts'
+import { type Numbered, NumberedItems } from './numbered.ts'
 
 /** How it ended for one addressee. */
 export interface Outcome {
@@ -21,76 +21,120 @@ export interface Outcome {
 /** @internal How it ended for an addressee that is known already. */
 export type Ending = Omit<Outcome, 'kind' | 'name'>
 
+/** @internal What the receipts of a node have in common: very many may be open at a time. */
+export class ReceiptBook {
+  readonly nodeId: string
+  readonly boot: string
+  durability: 'disk' | 'os' | 'memory' = 'memory'
+  /** Those whose end somebody awaits. */
+  readonly awaited = new NumberedItems<Receipt>()
+  isClosed = false
+
+  constructor(nodeId: string, boot: string) {
+    this.nodeId = nodeId
+    this.boot = boot
+  }
+
+  /** The id that a message of this node bears. */
+  idOf(boot: string, sequence: number): string {
+    return `${this.nodeId}.${boot}.owed.${sequence}`
+  }
+
+  receipt(sequence: number, addressees: readonly Addressee[]): Receipt {
+    return new Receipt(this, sequence, addressees)
+  }
+
+  /** Receipts that are open end as `closed`. */
+  close(): void {
+    this.isClosed = true
+    for (const receipt of this.awaited) receipt.close()
+  }
+}
+
 /** What a send at least once returns: it is owed from now on. */
-export class Receipt {
+export class Receipt implements Numbered {
+  readonly #book: ReceiptBook
+  readonly #sequence: number
+  readonly #addressees: readonly Addressee[]
+  #endings: (Ending | undefined)[] | undefined
+  #left: number
+  #settled: Promise<Outcome[]> | undefined
+  #resolve: ((outcomes: Outcome[]) => void) | undefined
+  /** @internal Its place among those whose end somebody awaits. */
+  number = 0
+
+  /** @internal */
+  constructor(book: ReceiptBook, sequence: number, addressees: readonly Addressee[]) {
+    this.#book = book
+    this.#sequence = sequence
+    this.#addressees = addressees
+    this.#left = addressees.length
+  }
+
   /** The id that the message bears wherever it is handled. */
-  readonly id: string
+  get id(): string {
+    return this.#book.idOf(this.#book.boot, this.#sequence)
+  }
+
   /** To whom it is owed, and who was refused. */
   get addressees(): readonly { readonly kind: Addressee['kind']; readonly name: string }[] {
     return this.#addressees.map(shown)
   }
+
   /** What the message survives here: `disk` a power cut, `os` the end of the process, `memory` neither. */
-  readonly durability: 'disk' | 'os' | 'memory'
-  readonly #addressees: readonly Addressee[]
-  readonly #outcomes: (Ending | undefined)[] = []
-  #left: number
-  #settled: Promise<Outcome[]> | undefined
-  #resolve: ((outcomes: Outcome[]) => void) | undefined
-
-  /** @internal Its place among those whose end somebody awaits. */
-  number = 0
-  readonly #awaited: NumberedItems<Receipt>
-
-  /** @internal */
-  constructor(
-    id: string,
-    addressees: readonly Addressee[],
-    durability: 'disk' | 'os' | 'memory',
-    awaited: NumberedItems<Receipt>,
-  ) {
-    this.id = id
-    this.#awaited = awaited
-    this.#addressees = addressees
-    this.durability = durability
-    this.#left = addressees.length
+  get durability(): 'disk' | 'os' | 'memory' {
+    return this.#book.durability
   }
 
   /** Resolves when it has ended for every addressee, with what became of it there. It never rejects. */
   get settled(): Promise<Outcome[]> {
     this.#settled ??= new Promise((resolve) => {
+      if (this.#book.isClosed) this.close()
+      if (this.#left === 0) return resolve(this.#outcomes())
       this.#resolve = resolve
-      if (this.#left === 0) resolve(this.#all())
-      else this.#awaited.add(this)
+      this.#book.awaited.add(this)
     })
     return this.#settled
   }
 
   /** @internal Answers whether it has now ended for all. */
-  end(index: number, outcome: Ending): boolean {
-    if (this.#outcomes[index] !== undefined) return this.#left === 0
-    this.#outcomes[index] = outcome
+  end(index: number, ending: Ending): boolean {
+    this.#endings ??= []
+    if (this.#endings[index] !== undefined) return this.#left === 0
+    this.#endings[index] = ending
     this.#left--
     if (this.#left > 0) return false
     if (this.#resolve !== undefined) {
-      this.#awaited.delete(this)
-      this.#resolve(this.#all())
+      this.#book.awaited.delete(this)
+      this.#resolve(this.#outcomes())
     }
     return true
   }
 
-  /** @internal This node is closed. */
+  /** @internal */
   close(): void {
     for (const index of this.#addressees.keys()) this.end(index, { outcome: 'closed' })
   }
 
-  #all(): Outcome[] {
-    return this.#addressees.map((addressee, index) => Object.assign(shown(addressee), this.#outcomes[index]!))
+  #outcomes(): Outcome[] {
+    return this.#addressees.map((addressee, index) => outcomeOf(addressee, this.#endings![index]!))
   }
 
   toJSON(): object {
     const { id, addressees, durability } = this
     return { id, addressees, durability }
   }
+
+  [Symbol.for('nodejs.util.inspect.custom')](): object {
+    return this.toJSON()
+  }
+}
+
+/** Spelt out: two spreads were a tenth of what a message at least once costs its sender. */
+const outcomeOf = (addressee: Addressee, { outcome, by, error }: Ending): Outcome => {
+  const { kind, name } = shown(addressee)
+  if (by === undefined) return { kind, name, outcome }
+  return error === undefined ? { kind, name, outcome, by } : { kind, name, outcome, by, error }
 }
 
 const ID_DIGITS = 32

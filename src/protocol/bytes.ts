@@ -97,10 +97,24 @@ export class Writer {
   /** UTF-8 behind its length in 8 bits: names and topics, which are at most 255 bytes. */
   text8(value: string): void {
     this.reserve(1 + 3 * value.length)
-    const written = this.buffer.write(value, this.at + 1, 'utf8')
+    const written = putAscii(this.buffer, this.at + 1, value) ?? this.buffer.write(value, this.at + 1, 'utf8')
     this.buffer[this.at] = written
     this.at += 1 + written
   }
+}
+
+/** Beyond this a call into Node is quicker. */
+const ASCII_BY_HAND = 24
+
+/** Undefined where the text is long, or more than ASCII. */
+const putAscii = (buffer: Uint8Array, at: number, text: string): number | undefined => {
+  if (text.length > ASCII_BY_HAND) return undefined
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index)
+    if (code > 0x7f) return undefined
+    buffer[at + index] = code
+  }
+  return text.length
 }
 
 export const putU16 = (buffer: Uint8Array, at: number, value: number): number => {

@@ -103,9 +103,9 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'src/delivery/backlog.ts',
     changes: [
       [
-        '    if (!this.#end(handed)) return\n    switch (verdict.kind) {',
+        '    if (!this.#places.end(handed)) return\n    const by = place.member.id\n',
         "    if (handed.isOver) return\n    handed.isOver = true\n    copy.handed = undefined\n    copy.state = 'waiting'\n" +
-          '    this.#inHand.delete(copy)\n    switch (verdict.kind) {',
+          '    const by = place.member.id\n',
       ],
     ],
     caughtBy: inFaults('acks.test.ts', 'takes no room for good'),
@@ -126,8 +126,8 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'src/delivery/backlog.ts',
     changes: [
       [
-        '    if (!this.#end(handed)) return\n    switch (verdict.kind) {',
-        '    if (copy.handed !== undefined) this.#end(copy.handed)\n    switch (verdict.kind) {',
+        '    if (!this.#places.end(handed)) return\n    const by = place.member.id\n',
+        '    if (copy.handed !== undefined) this.#places.end(copy.handed)\n    const by = place.member.id\n',
       ],
     ],
     caughtBy: inFaults('acks.test.ts', 'a late failure'),

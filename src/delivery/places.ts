@@ -1,0 +1,225 @@
+import type { Clock } from '../clock.ts'
+import type { HandedBack } from '../protocol/settlement.ts'
+import { matches } from '../protocol/topics.ts'
+import type { Backlog } from './backlog.ts'
+import type { Handed, Verdict } from './delivery-lane.ts'
+import type { Loaded } from './ledger.ts'
+import type { Ending } from './receipt.ts'
+
+/** A member that had no room is offered something again after this, and later and later. */
+const BUSY_MS = 20
+const BUSY_MAX_MS = 1000
+
+/** A message that is owed to one addressee. */
+export class Copy {
+  readonly loaded: Loaded
+  /** Which of the message's addressees this one is. */
+  readonly index: number
+  /** Not before this time of the clock. */
+  readonly dueAt: number
+  failures: number
+  lastError: string
+  /** It may have been handed over before. */
+  redelivered: boolean
+  /** Whoever held it was lost: it may be why. */
+  isSuspect = false
+  state: 'waiting' | 'handed' | 'settled' = 'waiting'
+  handed: HandedCopy | undefined = undefined
+  /** The member that may have it still: it knows what became of it. */
+  heldBy: string | undefined = undefined
+
+  constructor(
+    loaded: Loaded,
+    index: number,
+    dueAt: number,
+    failures: number,
+    lastError: string,
+    redelivered: boolean,
+  ) {
+    this.loaded = loaded
+    this.index = index
+    this.dueAt = dueAt
+    this.failures = failures
+    this.lastError = lastError
+    this.redelivered = redelivered
+  }
+
+  get sequence(): number {
+    return this.loaded.sequence
+  }
+}
+
+/** Who can do a part of an addressee's work. */
+export interface Member {
+  readonly id: string
+  /** Undefined: any topic. */
+  patterns: readonly string[] | undefined
+  messages: number
+  bytes: number
+  leaseMs: number
+  /** Whether another message of this size may be given to it now. */
+  hasRoom(bytes: number): boolean
+  give(handed: HandedCopy): void
+}
+
+/** A member, and what it has in hand. */
+export interface Place {
+  readonly member: Member
+  /** How a message ends that it handles: the same for all of them. */
+  readonly handled: Ending
+  outstanding: number
+  outstandingBytes: number
+  suspect: Copy | undefined
+  busyMs: number
+  busyUntil: number
+  /** It has no handler for what it was given, until it states that it has. */
+  lacksHandler: boolean
+}
+
+/** A hand-over that is under way. */
+export class HandedCopy implements Handed {
+  number = 0
+  readonly copy: Copy
+  readonly place: Place
+  readonly backlog: Backlog
+  /** It counts no more: the lease has ended. The member may still say that it was handled. */
+  isOver = false
+
+  constructor(copy: Copy, place: Place, backlog: Backlog) {
+    this.copy = copy
+    this.place = place
+    this.backlog = backlog
+  }
+
+  settled(verdict: Verdict | undefined): void {
+    this.backlog.settled(this, verdict)
+  }
+}
+
+/** The members that are there, and which of them gets what next, within their windows. */
+export class Places {
+  readonly #clock: Clock
+  readonly #byId = new Map<string, Place>()
+  /** A member that is busy is to be looked at again at this time. */
+  readonly #wake: (at: number) => void
+
+  constructor(clock: Clock, wake: (at: number) => void) {
+    this.#clock = clock
+    this.#wake = wake
+  }
+
+  get size(): number {
+    return this.#byId.size
+  }
+
+  [Symbol.iterator](): IterableIterator<Place> {
+    return this.#byId.values()
+  }
+
+  /** It is there from now on, or states anew how much it takes. */
+  join(member: Member): void {
+    const known = this.#byId.get(member.id)
+    if (known === undefined) {
+      this.#byId.set(member.id, {
+        ...{ member, handled: { outcome: 'handled', by: member.id } as const },
+        ...{ outstanding: 0, outstandingBytes: 0, suspect: undefined, busyMs: 0, busyUntil: 0 },
+        lacksHandler: false,
+      })
+      return
+    }
+    const { patterns, messages, bytes, leaseMs } = member
+    Object.assign(known.member, { patterns, messages, bytes, leaseMs })
+    if (known.lacksHandler) Object.assign(known, { lacksHandler: false, busyUntil: 0 })
+  }
+
+  leave(id: string): void {
+    this.#byId.delete(id)
+  }
+
+  /** Undefined where those that take it have no room. */
+  choose(copy: Copy): Place | 'unwanted' | undefined {
+    const { envelope, payload } = copy.loaded
+    const { key, topic } = envelope
+    const holder = copy.heldBy === undefined ? undefined : this.#byId.get(copy.heldBy)
+    if (holder !== undefined && this.#mayHave(holder, copy, payload.sizeBytes)) return holder
+    let best: Place | undefined
+    let bestRank = Number.NEGATIVE_INFINITY
+    let isWanted = false
+    for (const place of this.#byId.values()) {
+      const { member, outstanding } = place
+      if (member.patterns !== undefined && !member.patterns.some((each) => matches(each, topic))) continue
+      isWanted = true
+      if (key !== undefined) {
+        // A key has its own member, whether that has room or not: so it needs no agreement on who is busy.
+        const rank = rendezvous(key, member.id)
+        if (rank > bestRank) [best, bestRank] = [place, rank]
+      } else if (-outstanding > bestRank && this.#mayHave(place, copy, payload.sizeBytes)) {
+        best = place
+        bestRank = -outstanding
+      }
+    }
+    if (!isWanted) return 'unwanted'
+    if (best === undefined || key === undefined) return best
+    return this.#mayHave(best, copy, payload.sizeBytes) ? best : undefined
+  }
+
+  give(copy: Copy, place: Place, backlog: Backlog): void {
+    const handed = new HandedCopy(copy, place, backlog)
+    copy.state = 'handed'
+    copy.handed = handed
+    copy.heldBy = undefined
+    place.outstanding++
+    place.outstandingBytes += copy.loaded.payload.sizeBytes
+    if (copy.isSuspect) place.suspect = copy
+    place.member.give(handed)
+    copy.redelivered = true
+  }
+
+  /** The hand-over counts no more; answers false if it did not before. */
+  end(handed: HandedCopy): boolean {
+    if (handed.isOver) return false
+    handed.isOver = true
+    const { copy, place } = handed
+    place.outstanding--
+    place.outstandingBytes -= copy.loaded.payload.sizeBytes
+    if (place.suspect === copy) place.suspect = undefined
+    if (copy.handed !== handed) return false
+    copy.handed = undefined
+    copy.state = 'waiting'
+    return true
+  }
+
+  /** It gave something back, and gets nothing for a while. */
+  handedBack(place: Place, why: HandedBack): void {
+    const now = this.#clock.now()
+    place.lacksHandler = why === 'no-handler'
+    // The others of a burst that was too large say nothing new.
+    if (why === 'busy' && place.busyUntil > now) return
+    const leastMs = why === 'busy' ? BUSY_MS : BUSY_MAX_MS
+    place.busyMs = Math.min(BUSY_MAX_MS, Math.max(leastMs, 2 * place.busyMs))
+    place.busyUntil = now + place.busyMs
+  }
+
+  #mayHave(place: Place, copy: Copy, bytes: number): boolean {
+    const { member, outstanding, outstandingBytes, busyUntil, suspect } = place
+    if (busyUntil > 0 && busyUntil > this.#clock.now()) {
+      this.#wake(busyUntil)
+      return false
+    }
+    if (copy.isSuspect && suspect !== undefined) return false
+    // One message is always allowed, and may be larger than the window.
+    if (outstanding >= Math.max(1, member.messages)) return false
+    if (outstanding > 0 && outstandingBytes + bytes > member.bytes) return false
+    return member.hasRoom(bytes)
+  }
+}
+
+/** Which member a key belongs to: the highest wins, and a member that comes or goes moves only its own keys. */
+const rendezvous = (key: string, id: string): number => {
+  let hash = 0x811c9dc5
+  for (const text of [key, id]) {
+    for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193)
+    hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
+  }
+  return hash >>> 0
+}
