@@ -1,5 +1,6 @@
 import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
 import type { MessageId } from '../protocol/delivery-batch.ts'
+import { SequencedItems } from './sequenced.ts'
 
 /** Of one sender; an honest one has no more than its window on the way, for each addressee. */
 const MAX_HELD = 65_536
@@ -36,10 +37,20 @@ export interface Held {
   readonly done: DoneBy
 }
 
+/** What one boot of a sender owes to one addressee here. */
+interface Shelf {
+  readonly key: string
+  readonly addressee: Addressee
+  readonly boot: string
+  readonly held: SequencedItems<Held>
+}
+
 interface OfSender {
-  /** By addressee and boot, then by sequence. */
-  readonly kept: Map<string, Map<number, Held>>
+  readonly id: string
+  readonly shelves: Map<string, Shelf>
   size: number
+  /** Most messages go where the one before went; it stays here when it is empty, to be filled again. */
+  last: Shelf | undefined
 }
 
 /**
@@ -48,58 +59,69 @@ interface OfSender {
  */
 export class Holds {
   readonly #senders = new Map<string, OfSender>()
+  /** As `OfSender.last`. */
+  #last: OfSender | undefined
 
-  get(senderId: string, addressee: Addressee, owed: MessageId): Held | undefined {
-    return this.#senders.get(senderId)?.kept.get(keyOf(addressee, owed.boot))?.get(owed.sequence)
+  get(senderId: string, addressee: Addressee, { boot, sequence }: MessageId): Held | undefined {
+    const sender = this.#find(senderId)
+    return sender === undefined ? undefined : shelfOf(sender, addressee, boot)?.held.get(sequence)
   }
 
   /** Undefined when the sender has far more here than any window allows. */
   add(senderId: string, addressee: Addressee, { boot, sequence }: MessageId): Held | undefined {
-    const sender = this.#sender(senderId)
+    const sender = this.#find(senderId) ?? { id: senderId, shelves: new Map(), size: 0, last: undefined }
     if (sender.size >= MAX_HELD) return undefined
-    const key = keyOf(addressee, boot)
-    let kept = sender.kept.get(key)
-    if (kept === undefined) {
-      kept = new Map()
-      sender.kept.set(key, kept)
-    }
+    if (sender.size === 0) this.#keep(sender)
+    const shelf = shelfOf(sender, addressee, boot) ?? newShelf(addressee, boot)
+    if (shelf.held.size === 0) sender.shelves.set(shelf.key, shelf)
+    sender.last = shelf
     const held: Held = { addressee, boot, sequence, number: 0, state: 'running', done: new DoneBy() }
-    kept.set(sequence, held)
+    shelf.held.add(held)
     sender.size++
     return held
   }
 
   forget(senderId: string, held: Held): void {
-    const sender = this.#senders.get(senderId)
-    const key = keyOf(held.addressee, held.boot)
-    const kept = sender?.kept.get(key)
-    if (sender === undefined || kept?.get(held.sequence) !== held) return
-    kept.delete(held.sequence)
+    const sender = this.#find(senderId)
+    const shelf = sender === undefined ? undefined : shelfOf(sender, held.addressee, held.boot)
+    if (sender === undefined || !shelf?.held.delete(held)) return
     sender.size--
-    if (kept.size === 0) sender.kept.delete(key)
+    if (shelf.held.size === 0) sender.shelves.delete(shelf.key)
     if (sender.size === 0) this.#senders.delete(senderId)
   }
 
   /** What was handled and is not recorded by its sender, as far as this node knows. */
   unsaid(senderId: string): Held[] {
-    const kept = this.#senders.get(senderId)?.kept.values() ?? []
-    return [...kept].flatMap((each) => [...each.values()].filter(({ state }) => state === 'handled'))
+    return [...this.#of(senderId)].filter(({ state }) => state === 'handled')
   }
 
   voidNumbers(senderId: string): void {
-    for (const kept of this.#senders.get(senderId)?.kept.values() ?? [])
-      for (const held of kept.values()) held.number = 0
+    for (const held of this.#of(senderId)) held.number = 0
   }
 
-  #sender(senderId: string): OfSender {
-    let sender = this.#senders.get(senderId)
-    if (sender === undefined) {
-      if (this.#senders.size >= MAX_SENDERS) this.#senders.delete(this.#senders.keys().next().value!)
-      sender = { kept: new Map(), size: 0 }
-      this.#senders.set(senderId, sender)
-    }
-    return sender
+  *#of(senderId: string): IterableIterator<Held> {
+    for (const { held } of this.#senders.get(senderId)?.shelves.values() ?? []) yield* held
   }
+
+  #find(senderId: string): OfSender | undefined {
+    return this.#last?.id === senderId ? this.#last : this.#senders.get(senderId)
+  }
+
+  #keep(sender: OfSender): void {
+    if (this.#senders.size >= MAX_SENDERS) this.#senders.delete(this.#senders.keys().next().value!)
+    this.#senders.set(sender.id, sender)
+    this.#last = sender
+  }
+}
+
+const newShelf = (addressee: Addressee, boot: string): Shelf => ({
+  ...{ key: keyOf(addressee, boot), addressee, boot, held: new SequencedItems() },
+})
+
+const shelfOf = ({ last, shelves }: OfSender, addressee: Addressee, boot: string): Shelf | undefined => {
+  const { kind, name } = addressee
+  if (last?.addressee.name === name && last.addressee.kind === kind && last.boot === boot) return last
+  return shelves.get(keyOf(addressee, boot))
 }
 
 const keyOf = (addressee: Addressee, boot: string): string => `${boot} ${addresseeKey(addressee)}`
