@@ -10,6 +10,8 @@ export interface Question {
   measure: 'rate' | 'p50'
   /** At least once: skein journals to the disk, hands over to a worker, and counts what that has handled and acked. */
   owed?: boolean
+  /** Processes that share the messages; 1 unless given. */
+  receivers?: number
   /** The ratio skein ÷ bare: at least this for a rate, at most this for a latency. */
   must: number
   aim: number
@@ -28,6 +30,7 @@ export const QUESTIONS = [
   'request-64',
   'owed',
   'owed-objects',
+  'owed-workers',
   'owed-lone',
 ] as const
 export type QuestionName = (typeof QUESTIONS)[number]
@@ -35,7 +38,7 @@ export type QuestionName = (typeof QUESTIONS)[number]
 export const CONTENDERS = ['skein', 'bare'] as const
 export type ContenderName = (typeof CONTENDERS)[number]
 
-/** The two processes of a sample, in the order in which they start: the first one binds. */
+/** The processes of a sample, in the order in which they start: the first one binds. */
 export const SIDES = { stream: ['send', 'receive'], requests: ['respond', 'request'] } as const
 export type SideName = (typeof SIDES)[keyof typeof SIDES][number]
 

@@ -68,10 +68,23 @@ const startSide = (question: Question, contender: ContenderName, name: SideName)
 export const totalOf = (counts: Record<string, number>): number =>
   Object.values(counts).reduce((total, count) => total + count, 0)
 
-/** The receiver's count once it has everything, or has had nothing new for a while. */
-const finalCount = async (receiver: Side, sent: number): Promise<Count> => {
+/** What all receivers have together. */
+const countOf = async (receivers: readonly Side[]): Promise<Count> => {
+  const counts = await Promise.all(receivers.map((receiver) => receiver.ask('count', {})))
+  const reportedLost: Record<string, number> = {}
+  let received = 0
+  for (const count of counts) {
+    received += count.received
+    for (const [reason, lost] of Object.entries(count.reportedLost))
+      reportedLost[reason] = (reportedLost[reason] ?? 0) + lost
+  }
+  return { received, reportedLost, at: counts[0]!.at }
+}
+
+/** The receivers' count once they have everything, or have had nothing new for a while. */
+const finalCount = async (receivers: readonly Side[], sent: number): Promise<Count> => {
   for (let last = -1, since = performance.now(); ; ) {
-    const count = await receiver.ask('count', {})
+    const count = await countOf(receivers)
     const accounted = count.received + totalOf(count.reportedLost)
     if (accounted === sent || performance.now() - since > 3000) return count
     if (accounted !== last) since = performance.now()
@@ -80,21 +93,25 @@ const finalCount = async (receiver: Side, sent: number): Promise<Count> => {
   }
 }
 
-const stream = async (binder: Side, dialler: Side, timing: Timing): Promise<Omit<Sample, 'contender'>> => {
+const stream = async (
+  binder: Side,
+  receivers: readonly Side[],
+  timing: Timing,
+): Promise<Omit<Sample, 'contender'>> => {
   await binder.ask('ready', {})
   const sending = binder.ask('publish', { ms: timing.warmUpMs + timing.measureMs + 300 })
   sending.catch(() => {})
   await sleep(timing.warmUpMs)
-  const before = await dialler.ask('count', {})
+  const before = await countOf(receivers)
   await sleep(timing.measureMs)
-  const after = await dialler.ask('count', {})
+  const after = await countOf(receivers)
   const { sent } = await sending
-  const { received, reportedLost } = await finalCount(dialler, sent)
+  const { received, reportedLost } = await finalCount(receivers, sent)
   const perSecond = ((after.received - before.received) / (after.at - before.at)) * 1000
   return { perSecond, sent, received, reportedLost }
 }
 
-/** Two fresh processes, one measurement, nothing left behind. */
+/** Fresh processes, one measurement, nothing left behind. */
 export const takeSample = async (
   question: Question,
   contender: ContenderName,
@@ -103,22 +120,23 @@ export const takeSample = async (
   const [binderName, diallerName] = SIDES[question.kind]
   const mesh = `bench-${randomBytes(6).toString('hex')}`
   const binder = startSide(question, contender, binderName)
-  const dialler = startSide(question, contender, diallerName)
+  const diallers = Array.from({ length: question.receivers ?? 1 }, () =>
+    startSide(question, contender, diallerName),
+  )
   try {
-    await Promise.all([binder.hear('load'), dialler.hear('load')])
+    await Promise.all([binder, ...diallers].map((side) => side.hear('load')))
     const { address } = await binder.ask('start', { place: { mesh, address: '' } })
-    await dialler.ask('start', { place: { mesh, address } })
+    await Promise.all(diallers.map((dialler) => dialler.ask('start', { place: { mesh, address } })))
     const result =
       question.kind === 'stream'
-        ? await stream(binder, dialler, timing)
-        : await dialler
+        ? await stream(binder, diallers, timing)
+        : await diallers[0]!
             .ask('request', timing)
             .then(({ perSecond, p50Us, p99Us }) => ({ perSecond, p50Us, p99Us }))
-    await dialler.ask('close', {})
+    await Promise.all(diallers.map((dialler) => dialler.ask('close', {})))
     await binder.ask('close', {})
     return { contender, ...result }
   } finally {
-    binder.process.kill('SIGKILL')
-    dialler.process.kill('SIGKILL')
+    for (const side of [binder, ...diallers]) side.process.kill('SIGKILL')
   }
 }

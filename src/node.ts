@@ -420,7 +420,7 @@ export class Node {
   publish(topic: string, value?: unknown, options?: PublishOptions): Promise<void>
   publish(topic: string, value?: unknown, options?: PublishOptions | PublishOwedOptions): Promise<unknown> {
     try {
-      this.#assertOpen(`publish to '${topic}'`)
+      if (this.#closing !== undefined) this.#assertOpen(`publish to '${topic}'`)
       if (options === undefined) return this.#publisher.publish(topic, value, options)
       checkPublishOptions(options)
       if (options.delivery === 'at-least-once')
@@ -563,7 +563,7 @@ export class Node {
    */
   push(queue: string, value?: unknown, options: PushOptions = {}): Promise<Receipt> {
     try {
-      this.#assertOpen(`push to '${queue}'`)
+      if (this.#closing !== undefined) this.#assertOpen(`push to '${queue}'`)
       checkPushOptions(options)
       return this.#publisher.push(queue, value, options)
     } catch (error) {

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { pack, unpack } from 'msgpackr'
-import { Dealer, Publisher, Router, Subscriber } from 'zeromq'
-import type { Contender, Question } from '../question.ts'
+import { Dealer, Publisher, Pull, Push, Router, Subscriber } from 'zeromq'
+import type { Contender, Question, Sender } from '../question.ts'
 
 const TOPIC = 'bench.topic'
 
@@ -26,6 +26,7 @@ const isFull = (error: unknown): boolean => (error as { code?: unknown }).code =
  */
 export const contender: Contender = {
   async send(question) {
+    if (question.receivers !== undefined) return sendShared(question)
     const socket = new Publisher()
     socket.noDrop = true
     socket.sendHighWaterMark = HIGH_WATER_MARK
@@ -53,18 +54,18 @@ export const contender: Contender = {
   },
 
   async receive(question, place) {
-    const socket = new Subscriber()
+    const socket = question.receivers === undefined ? new Subscriber() : new Pull()
     socket.receiveHighWaterMark = HIGH_WATER_MARK
     socket.linger = 0
     socket.connect(place.address)
-    socket.subscribe(TOPIC)
+    if (socket instanceof Subscriber) socket.subscribe(TOPIC)
     const decode = decoderOf(question)
     let received = 0
     let weight = 0
     const read = async () => {
-      for await (const [, payload] of socket) {
+      for await (const frames of socket) {
         received++
-        weight += question.weigh(decode(payload!))
+        weight += question.weigh(decode(frames.at(-1)!))
       }
     }
     const reading = read()
@@ -147,6 +148,22 @@ export const contender: Contender = {
       },
     }
   },
+}
+
+/** PUSH gives each message to one of several PULL sockets, in turn, and waits where all are full. */
+const sendShared = async (question: Question): Promise<Sender> => {
+  const socket = new Push()
+  socket.sendHighWaterMark = HIGH_WATER_MARK
+  // What was sent goes out: this contender promises nothing, but is not made to lose the tail.
+  await socket.bind('tcp://127.0.0.1:*')
+  const encode = encoderOf(question)
+  return {
+    address: socket.lastEndpoint!,
+    ready: () => sleep(300),
+    publish: (value) => socket.send(encode(value)),
+    drain: async () => {},
+    close: async () => socket.close(),
+  }
 }
 
 /** A file to which each value is appended and synced before it is sent. */

@@ -18,7 +18,7 @@ const sendOwed = async (question: Question, place: Place): Promise<Sender> => {
   let room: (() => void) | undefined
   return {
     address: '',
-    ready: () => node.waitForPeers(1),
+    ready: () => node.waitForPeers(question.receivers ?? 1),
     async publish(value) {
       const handled = node.push(TOPIC, value).then((receipt) => receipt.settled)
       open.add(handled)

@@ -133,7 +133,7 @@ export class Inbox {
   }
 
   #handed(peer: Peer, sender: Sender, handOver: HandOver, record: Received): void {
-    const { number, id, isOwed, kind, group, topic } = handOver
+    const { number, isOwed, kind, group, topic } = handOver
     const addressee: Addressee = { kind, name: kind === 'node' ? '' : kind === 'group' ? group : topic }
     const message = messageOf(peer, handOver, record)
     if (!isOwed) {
@@ -142,14 +142,14 @@ export class Inbox {
       this.#options.deliver(addressee, message, record, undefined, record.ack ? settle : undefined)
       return
     }
-    const found = this.#holds.get(peer.id, addressee, id)
+    const found = this.#holds.get(peer.id, addressee, handOver)
     if (found !== undefined && found.state !== 'partial') {
       // Handed over again: it runs still, or its success is not recorded yet. It does not run twice.
       found.number = number
       if (found.state === 'handled') sender.settlements.handled(number, found)
       return
     }
-    const held = found ?? this.#holds.add(peer.id, addressee, id)
+    const held = found ?? this.#holds.add(peer.id, addressee, handOver)
     if (held === undefined) {
       sender.settlements.say({ kind: 'handed-back', number, why: 'busy' })
       return
@@ -192,8 +192,7 @@ export class Inbox {
 }
 
 const messageOf = ({ id }: Peer, handOver: HandOver, record: Received): Message => {
-  const { topic, isOwed } = handOver
-  const { boot, sequence } = handOver.id
+  const { topic, boot, sequence, isOwed } = handOver
   return new Message(topic, { id, boot }, isOwed ? 'owed' : 'sent', sequence, record, handOver)
 }
 

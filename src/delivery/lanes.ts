@@ -201,9 +201,11 @@ export class Lanes {
   }
 
   #outgoing(topic: string, sequence: number, group: string): Outgoing {
-    const id = { boot: this.#options.boot, sequence }
     const kind = group === '' ? 'node' : 'group'
-    return { kind, group, topic, key: undefined, id, isOwed: false, attempt: 1, redelivered: false }
+    return {
+      ...{ kind, group, topic, boot: this.#options.boot, sequence, key: undefined },
+      ...{ isOwed: false, attempt: 1, redelivered: false },
+    }
   }
 
   #tellMissed(peer: Peer, topic: string, count: number): void {

@@ -3,10 +3,10 @@ import type { Addressee } from '../protocol/addressee.ts'
 import type { Service } from '../protocol/control-frames.ts'
 import { receivedLocally } from '../protocol/payload.ts'
 import type { Received } from '../protocol/record.ts'
-import type { Outgoing, Verdict } from './delivery-lane.ts'
+import type { Verdict } from './delivery-lane.ts'
 import type { Lanes } from './lanes.ts'
 import { Message, type Origin } from './message.ts'
-import type { HandedCopy, Member } from './places.ts'
+import type { Member } from './places.ts'
 import { type Settle, verdictOn } from './verdict.ts'
 
 /** A node's plain subscriptions: what one sender may have unsettled there. */
@@ -47,18 +47,18 @@ export class Membership {
     if (own !== undefined) members.push(this.self(addressee, own))
     for (const peer of peers()) {
       const service = canBeGiven(peer) ? peer.interest.services.find(isMine) : undefined
-      if (service !== undefined) members.push(this.peer(peer, addressee, service))
+      if (service !== undefined) members.push(this.peer(peer, service))
     }
     return members
   }
 
-  peer(peer: Peer, addressee: Addressee, service: Service): Member {
-    return { ...windowOf(service), ...this.#ways(peer, addressee) }
+  peer(peer: Peer, service: Service): Member {
+    return { ...windowOf(service), ...this.#ways(peer) }
   }
 
   /** All plain subscriptions of a peer together. */
   plain(peer: Peer): Member {
-    return { ...PLAIN, patterns: undefined, ...this.#ways(peer, nodeOf(peer)) }
+    return { ...PLAIN, patterns: undefined, ...this.#ways(peer) }
   }
 
   /** This very node, as a member of a group or queue, or with its plain subscriptions. */
@@ -72,10 +72,14 @@ export class Membership {
       hasRoom: () => true,
       give: (handed) => {
         const { envelope, payload, sequence } = handed.copy.loaded
-        const outgoing = outgoingOf(addressee, handed)
+        const { key, attempt, redelivered } = handed
         const record = receivedLocally(payload)
         const origin = { id: self.id, boot: envelope.boot }
-        const message = new Message(envelope.topic, origin, 'owed', sequence, record, outgoing)
+        const message = new Message(envelope.topic, origin, 'owed', sequence, record, {
+          key,
+          attempt,
+          redelivered,
+        })
         const settle: Settle = (error) => {
           handed.settled(error === undefined ? undefined : (verdictOn(0, error) as Verdict))
           settled()
@@ -86,12 +90,12 @@ export class Membership {
     }
   }
 
-  #ways(peer: Peer, addressee: Addressee): Pick<Member, 'id' | 'hasRoom' | 'give'> {
+  #ways(peer: Peer): Pick<Member, 'id' | 'hasRoom' | 'give'> {
     const { lanes } = this.#options
     return {
       id: peer.id,
       hasRoom: (bytes) => lanes.hasRoom(peer, bytes),
-      give: (handed) => lanes.push(peer, outgoingOf(addressee, handed), handed.copy.loaded.payload, handed),
+      give: (handed) => lanes.push(peer, handed, handed.copy.loaded.payload, handed),
     }
   }
 }
@@ -115,17 +119,3 @@ const windowOf = ({
   bytes,
   leaseMs,
 })
-
-const outgoingOf = ({ kind, name }: Addressee, { copy }: HandedCopy): Outgoing => {
-  const { sequence, envelope } = copy.loaded
-  return {
-    kind,
-    group: kind === 'group' ? name : '',
-    topic: envelope.topic,
-    key: envelope.key,
-    id: { boot: envelope.boot, sequence },
-    isOwed: true,
-    attempt: copy.failures + 1,
-    redelivered: copy.redelivered,
-  }
-}

@@ -185,9 +185,7 @@ export class Outbox {
   interested(peer: Peer): void {
     if (!canBeGiven(peer)) return
     this.#audience.interested(peer)
-    this.#serve(peer.id, peer.interest.services, (addressee, service) =>
-      this.#membership.peer(peer, addressee, service),
-    )
+    this.#serve(peer.id, peer.interest.services, (_, service) => this.#membership.peer(peer, service))
     this.#backlogs.get(addresseeKey(nodeOf(peer)))?.join(this.#membership.plain(peer))
     this.#leases.back(peer)
   }

@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts'
 import type { HandedBack } from '../protocol/settlement.ts'
 import { matches } from '../protocol/topics.ts'
 import type { Backlog } from './backlog.ts'
-import type { Handed, Verdict } from './delivery-lane.ts'
+import type { Handed, Outgoing, Verdict } from './delivery-lane.ts'
 import type { Loaded } from './ledger.ts'
 import type { Ending } from './receipt.ts'
 
@@ -76,8 +76,8 @@ export interface Place {
   lacksHandler: boolean
 }
 
-/** A hand-over that is under way. */
-export class HandedCopy implements Handed {
+/** A hand-over that is under way; what of it goes out is read where it is, once. */
+export class HandedCopy implements Handed, Outgoing {
   number = 0
   readonly copy: Copy
   readonly place: Place
@@ -93,6 +93,43 @@ export class HandedCopy implements Handed {
 
   settled(verdict: Verdict | undefined): void {
     this.backlog.settled(this, verdict)
+  }
+
+  get kind(): Outgoing['kind'] {
+    return this.backlog.addressee.kind
+  }
+
+  get group(): string {
+    const { kind, name } = this.backlog.addressee
+    return kind === 'group' ? name : ''
+  }
+
+  get topic(): string {
+    return this.copy.loaded.envelope.topic
+  }
+
+  get key(): string | undefined {
+    return this.copy.loaded.envelope.key
+  }
+
+  get boot(): string {
+    return this.copy.loaded.envelope.boot
+  }
+
+  get sequence(): number {
+    return this.copy.loaded.sequence
+  }
+
+  get isOwed(): boolean {
+    return true
+  }
+
+  get attempt(): number {
+    return this.copy.failures + 1
+  }
+
+  get redelivered(): boolean {
+    return this.copy.redelivered
   }
 }
 

@@ -99,7 +99,8 @@ export class Receipt implements Numbered {
 
   /** @internal Answers whether it has now ended for all. */
   end(index: number, ending: Ending): boolean {
-    this.#endings ??= []
+    // Of the right length at once: one that grows takes room for sixteen more.
+    this.#endings ??= new Array<Ending | undefined>(this.#addressees.length)
     if (this.#endings[index] !== undefined) return this.#left === 0
     this.#endings[index] = ending
     this.#left--

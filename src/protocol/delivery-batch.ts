@@ -32,14 +32,13 @@ export interface MessageId {
 }
 
 /** One giving of a message to one member: number u48 · flags u8 · [group] · topic · sequence u48 · [boot] · [attempt u16] · [key] · record. */
-export interface HandOver {
+export interface HandOver extends MessageId {
   readonly number: number
   readonly kind: Addressee['kind']
   /** Empty unless the addressee is a group: a queue's name is the topic. */
   readonly group: string
   readonly topic: string
   readonly key: string | undefined
-  readonly id: MessageId
   /** It is journaled and comes again until it is settled. */
   readonly isOwed: boolean
   /** Failures before this hand-over, plus one. */
@@ -78,8 +77,8 @@ export const writeHandOver = (
   handOver: Omit<HandOver, 'number'>,
   boot: string,
 ): void => {
-  const { kind, group, topic, key, id, isOwed, attempt, redelivered } = handOver
-  const isOld = id.boot !== boot
+  const { kind, group, topic, key, sequence, isOwed, attempt, redelivered } = handOver
+  const isOld = handOver.boot !== boot
   writer.u48(number)
   writer.u8(
     kindNumber(kind) |
@@ -90,23 +89,23 @@ export const writeHandOver = (
   )
   if (kind === 'group') writer.text8(group)
   writer.text8(topic)
-  writer.u48(id.sequence)
-  if (isOld) writer.bytes(Buffer.from(id.boot, 'hex'))
+  writer.u48(sequence)
+  if (isOld) writer.bytes(Buffer.from(handOver.boot, 'hex'))
   if (isOwed) writer.u16(attempt)
   if (key !== undefined) writer.text8(key)
 }
 
-export const readHandOver = (reader: Reader, boot: string): HandOver => {
+export const readHandOver = (reader: Reader, sender: string): HandOver => {
   const number = reader.u48()
   const flags = reader.u8()
   const kind = kindOf(flags & ADDRESSEE_MASK)
   const group = kind === 'group' ? reader.text8() : ''
   const topic = reader.text8()
   const sequence = reader.u48()
-  const id = { boot: (flags & BOOT_FLAG) === 0 ? boot : reader.bytes(ID_BYTES).toString('hex'), sequence }
+  const boot = (flags & BOOT_FLAG) === 0 ? sender : reader.bytes(ID_BYTES).toString('hex')
   const isOwed = (flags & OWED_FLAG) !== 0
   const attempt = isOwed ? reader.u16() : 1
   const key = (flags & KEY_FLAG) === 0 ? undefined : reader.text8()
   const redelivered = (flags & REPEAT_FLAG) !== 0
-  return { number, kind, group, topic, key, id, isOwed, attempt, redelivered }
+  return { number, kind, group, topic, boot, sequence, key, isOwed, attempt, redelivered }
 }

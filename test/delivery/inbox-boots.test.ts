@@ -43,7 +43,7 @@ const batch = ({ tokenGiven, boot: sender }: Peer, accepted: string, sequence: n
     attempt: 1,
     redelivered: false,
   } as const
-  writeHandOver(writer, 7, { ...rest, id, isOwed: true }, sender)
+  writeHandOver(writer, 7, { ...rest, ...id, isOwed: true }, sender)
   writeRecord(writer, payloadOf('work'), true)
   const bytes = Buffer.from(writer.take())
   sealDeliveryBatch(bytes, 1)
