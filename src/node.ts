@@ -420,7 +420,7 @@ export class Node {
   publish(topic: string, value?: unknown, options?: PublishOptions): Promise<void>
   publish(topic: string, value?: unknown, options?: PublishOptions | PublishOwedOptions): Promise<unknown> {
     try {
-      if (this.#closing !== undefined) this.#assertOpen(`publish to '${topic}'`)
+      this.#assertOpen('publish to', topic)
       if (options === undefined) return this.#publisher.publish(topic, value, options)
       checkPublishOptions(options)
       if (options.delivery === 'at-least-once')
@@ -451,7 +451,7 @@ export class Node {
     first?: SubscribeHandler | SubscribeOptions,
     second?: SubscribeOptions,
   ): Subscription {
-    this.#assertOpen(`subscribe to '${pattern}'`)
+    this.#assertOpen('subscribe to', pattern)
     const { handler, options } = handlerAndOptions<SubscribeOptions>(
       `subscribe to '${pattern}'`,
       first,
@@ -474,7 +474,7 @@ export class Node {
     handler: (query: any, message: Message) => unknown,
     options: RespondOptions = {},
   ): Responder {
-    this.#assertOpen(`respond to '${name}'`)
+    this.#assertOpen('respond to', name)
     if (typeof handler !== 'function')
       throw new SkeinError('OPTION_INVALID', `respond to '${name}': the handler is no function`)
     checkRespondOptions(options)
@@ -492,7 +492,7 @@ export class Node {
   // biome-ignore lint/suspicious/noExplicitAny: the caller knows what is answered, as with JSON.parse
   request<T = any>(name: string, value?: unknown, options?: RequestOptions): Promise<T> {
     try {
-      this.#assertOpen(`request '${name}'`)
+      this.#assertOpen('request', name)
       if (options !== undefined) checkRequestOptions(options)
       return this.#requests.request(name, value, options ?? {}) as Promise<T>
     } catch (error) {
@@ -512,7 +512,7 @@ export class Node {
     value?: unknown,
     options: RequestManyOptions = {},
   ): AsyncGenerator<Reply<T>> {
-    this.#assertOpen(`request '${name}'`)
+    this.#assertOpen('request', name)
     checkRequestManyOptions(options)
     yield* this.#requests.requestMany(name, value, options) as AsyncGenerator<Reply<T>>
   }
@@ -563,7 +563,7 @@ export class Node {
    */
   push(queue: string, value?: unknown, options: PushOptions = {}): Promise<Receipt> {
     try {
-      if (this.#closing !== undefined) this.#assertOpen(`push to '${queue}'`)
+      this.#assertOpen('push to', queue)
       checkPushOptions(options)
       return this.#publisher.push(queue, value, options)
     } catch (error) {
@@ -581,7 +581,7 @@ export class Node {
   pull<T = unknown>(queue: string, handler: SubscribeHandler<T>, options?: PullOptions): Subscription<T>
   pull<T = unknown>(queue: string, options?: PullOptions): Subscription<T>
   pull(queue: string, first?: SubscribeHandler | PullOptions, second?: PullOptions): Subscription {
-    this.#assertOpen(`pull '${queue}'`)
+    this.#assertOpen('pull', queue)
     validateTopic(queue)
     const { handler, options } = handlerAndOptions<PullOptions>(`pull '${queue}'`, first, second)
     checkPullOptions(options)
@@ -719,9 +719,10 @@ export class Node {
     if (!came) throw new SkeinError('WAIT_TIMEOUT', `after ${limitMs} ms ${missing(found())}`)
   }
 
-  #assertOpen(what: string): void {
-    if (this.#closing !== undefined)
-      throw new SkeinError('CLOSED', `${what}: node '${this.name}' is closed`, { mayHaveRun: false })
+  #assertOpen(verb: string, name?: string): void {
+    if (this.#closing === undefined) return
+    const what = name === undefined ? verb : `${verb} '${name}'`
+    throw new SkeinError('CLOSED', `${what}: node '${this.name}' is closed`, { mayHaveRun: false })
   }
 }
 
