@@ -82,6 +82,8 @@ export class HandedCopy implements Handed, Outgoing {
   readonly copy: Copy
   readonly place: Place
   readonly backlog: Backlog
+  /** Somebody else may have run it before. */
+  readonly redelivered: boolean
   /** It counts no more: the lease has ended. The member may still say that it was handled. */
   isOver = false
 
@@ -89,6 +91,7 @@ export class HandedCopy implements Handed, Outgoing {
     this.copy = copy
     this.place = place
     this.backlog = backlog
+    this.redelivered = copy.redelivered
   }
 
   settled(verdict: Verdict | undefined): void {
@@ -126,10 +129,6 @@ export class HandedCopy implements Handed, Outgoing {
 
   get attempt(): number {
     return this.copy.failures + 1
-  }
-
-  get redelivered(): boolean {
-    return this.copy.redelivered
   }
 }
 
@@ -207,9 +206,9 @@ export class Places {
     copy.heldBy = undefined
     place.outstanding++
     place.outstandingBytes += copy.loaded.payload.sizeBytes
+    copy.redelivered = true
     if (copy.isSuspect) place.suspect = copy
     place.member.give(handed)
-    copy.redelivered = true
   }
 
   /** The hand-over counts no more; answers false if it did not before. */

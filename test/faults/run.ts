@@ -9,7 +9,7 @@ import { noPowerCuts, powerCuts } from './power-cut.ts'
  */
 const { values } = parseArgs({
   options: {
-    minutes: { type: 'string', default: '10' },
+    minutes: { type: 'string', default: '15' },
     cuts: { type: 'string', default: '100' },
     seed: { type: 'string', default: '1' },
     rate: { type: 'string', default: '2000' },
