@@ -92,7 +92,10 @@ export class Message<T = unknown> {
     return this.#value as T
   }
 
-  /** Aborts when the result is no longer wanted: the asker gave up, the deadline passed, or the node closes. */
+  /**
+   * Aborts when the result is no longer wanted: the asker gave up, the deadline or `handlerTimeoutMs` passed, or the node
+   * is closed and did not wait longer than `closeTimeoutMs`.
+   */
   get signal(): AbortSignal {
     if (this.#abort === undefined) {
       this.#abort = new AbortController()

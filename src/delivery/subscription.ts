@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts'
 import { messageOf, SkeinError } from '../errors.ts'
 import type { Addressee } from '../protocol/addressee.ts'
 import type { Message } from './message.ts'
-import type { Settle } from './verdict.ts'
+import { Reject, RetryLater, type Settle } from './verdict.ts'
 
 /** A member holds as many messages that wait as it starts in this time: its sender is not idle, others do not starve. */
 const AHEAD_MS = 50
@@ -77,6 +77,8 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
   #iterating = false
   readonly #loops: (() => void)[] = []
   readonly #idle: (() => void)[] = []
+  /** Whose handlers run on, or which the loop has in hand. */
+  readonly #inHand = new Set<Message>()
   #ended = false
   /** How long a call of the handler takes lately. */
   #callMs = Number.NaN
@@ -147,6 +149,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     }
     this.#iterating = true
     let inHand: Settle | undefined
+    let message: Message | undefined
     const settleOnce = (settle: Settle): Settle => {
       let isSettled = false
       return (error) => {
@@ -159,12 +162,15 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
       // Asking for the next one says that the last one is done with.
       inHand?.()
       inHand = undefined
+      if (message !== undefined) this.#inHand.delete(message)
       for (;;) {
         const waiting = this.#shift()
         if (waiting !== undefined) {
           inHand = waiting.settle && settleOnce(waiting.settle)
-          waiting.message.settledBy(inHand)
-          return { done: false, value: waiting.message as Message<T> }
+          message = waiting.message
+          message.settledBy(inHand)
+          this.#inHand.add(message)
+          return { done: false, value: message as Message<T> }
         }
         if (this.#ended) return { done: true, value: undefined }
         await new Promise<void>((resolve) => this.#loops.push(resolve))
@@ -183,6 +189,11 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
 
   #wakeLoops(): void {
     for (const wake of this.#loops.splice(0)) wake()
+  }
+
+  /** @internal The node is closed: what goes on with its messages nobody waits for. */
+  abort(): void {
+    for (const message of this.#inHand) message.abort(new SkeinError('CLOSED', 'the node is closed'))
   }
 
   /** @internal Resolves when no handler runs. */
@@ -299,11 +310,13 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
       return
     }
     this.#running++
+    this.#inHand.add(message)
     let isOver = false
     const over = (end: () => void): void => {
       if (isOver) return
       isOver = true
       cancel()
+      this.#inHand.delete(message)
       this.#took(startedAt)
       end()
       this.#next()
@@ -337,10 +350,15 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
   }
 
   #failed(message: Message, cause: unknown, settle: Settle | undefined): void {
-    const text = `the handler of subscription '${this.pattern}' failed on a message of topic '${message.topic}' from ${message.from.slice(0, 8)}: ${messageOf(cause)}`
-    const error = new SkeinError('HANDLER_FAILED', text, { cause })
+    const error = this.#failure(message, cause)
     settle?.(error)
-    this.#options.fault(error)
+    // What it asked for is no failure; its sender is told.
+    if (!(cause instanceof RetryLater || cause instanceof Reject)) this.#options.fault(error)
+  }
+
+  #failure(message: Message, cause: unknown): SkeinError {
+    const text = `the handler of subscription '${this.pattern}' failed on a message of topic '${message.topic}' from ${message.from.slice(0, 8)}: ${messageOf(cause)}`
+    return new SkeinError('HANDLER_FAILED', text, { cause })
   }
 }
 

@@ -40,6 +40,8 @@ export class Subscriptions {
   readonly #all = new Set<Subscription>()
   /** Members of groups and workers of queues, by the addressee whose part they do. */
   readonly #work = new Map<string, Set<Subscription>>()
+  /** Those that were ended so that the node can close; their handlers may run on. */
+  #drained: readonly Subscription[] = []
   #patternBytes = 0
   readonly #pressed = new Set<Subscription>()
   #matches = new Map<string, readonly Subscription[]>()
@@ -240,9 +242,12 @@ export class Subscriptions {
     })
     await Promise.race([Promise.all(all.map((subscription) => subscription.idle())), expired])
     cancel()
+    this.#drained = all
   }
 
+  /** Nobody waits any longer for handlers that run. */
   async close(): Promise<void> {
+    for (const subscription of [...this.#drained, ...this.#all]) subscription.abort()
     for (const each of this.#pressed) each.trim()
     this.#pressed.clear()
     this.#reportDrops()

@@ -62,9 +62,11 @@ export const verdictOn = (number: number, error: SkeinError): Settlement => {
           text: cause.message.slice(0, MAX_TEXT),
         }
       const own = (cause as { code?: unknown } | null | undefined)?.code
-      const code = typeof own === 'string' && own.length > 0 && own.length <= 64 ? own : error.code
+      const isRejected = cause instanceof Reject
+      const coded = typeof own === 'string' && own.length > 0 && own.length <= 64
+      const code = coded ? own : isRejected ? 'REJECTED' : error.code
       const what = cause === undefined ? text : messageOf(cause).slice(0, MAX_TEXT)
-      return { kind: cause instanceof Reject ? 'rejected' : 'failed', number, code, text: what }
+      return { kind: isRejected ? 'rejected' : 'failed', number, code, text: what }
     }
   }
 }

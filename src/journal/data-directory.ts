@@ -3,7 +3,8 @@ import { dirname, resolve } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { messageOf, SkeinError } from '../errors.ts'
 import { crc32 } from './crc.ts'
-import { createWhole, type Files, isFull, type Lock, readSmall } from './files.ts'
+import { codeOf, createWhole, type Files, isFull, type Lock, readSmall } from './files.ts'
+import { HEADER_BYTES, placeOf, readHeader } from './header.ts'
 
 /** In the data directory: who the node is, and the journal. */
 const IDENTITY = 'node-id'
@@ -17,7 +18,7 @@ export interface DataDirectory {
 }
 
 /**
- * Makes or opens a data directory and takes it for this process.
+ * Makes or opens a data directory and takes it for this process. An id that was lost is found again in the segments.
  * @throws JOURNAL_LOCKED, JOURNAL_DAMAGED, JOURNAL_FAILED, OPTION_INVALID for another id than the one in it
  */
 export const openDataDirectory = async (
@@ -25,6 +26,7 @@ export const openDataDirectory = async (
   path: string,
   nodeId: string | undefined,
   clock: Clock,
+  fault: (error: SkeinError) => void,
 ): Promise<DataDirectory> => {
   const directory = resolve(path)
   const journal = `${directory}/${JOURNAL}`
@@ -32,7 +34,7 @@ export const openDataDirectory = async (
   try {
     await makeDirectories(files, directory)
     lock = await files.lock(directory, `process ${process.pid}`, clock)
-    const id = await identify(files, directory, nodeId)
+    const id = await identify(files, directory, nodeId, fault)
     if (await files.makeDirectory(journal)) await files.syncDirectory(directory)
     return { nodeId: id, journal, lock }
   } catch (error) {
@@ -44,9 +46,9 @@ export const openDataDirectory = async (
 /** The id in a data directory that may be in use. @throws JOURNAL_DAMAGED */
 export const readNodeId = async (files: Files, path: string): Promise<string> => {
   const directory = resolve(path)
-  const id = await storedId(files, directory)
-  if (id === undefined) throw asOpenError(directory, new Error(`there is no "${IDENTITY}" in it`))
-  return id
+  const known = await knownId(files, directory)
+  if (known === undefined) throw asOpenError(directory, new Error(`there is no "${IDENTITY}" in it`))
+  return known.id
 }
 
 export const asOpenError = (directory: string, error: unknown): SkeinError =>
@@ -71,33 +73,74 @@ const makeDirectories = async (files: Files, path: string): Promise<void> => {
   }
 }
 
-const identify = async (files: Files, directory: string, wanted: string | undefined): Promise<string> => {
-  const stored = await storedId(files, directory)
-  if (stored === undefined) {
+const identify = async (
+  files: Files,
+  directory: string,
+  wanted: string | undefined,
+  fault: (error: SkeinError) => void,
+): Promise<string> => {
+  const known = await knownId(files, directory)
+  if (known === undefined) {
     const id = wanted ?? randomBytes(16).toString('hex')
     await createWhole(files, directory, IDENTITY, [encode(id)])
     return id
   }
-  if (wanted !== undefined && wanted !== stored) {
+  const { id, lack } = known
+  if (wanted !== undefined && wanted !== id) {
     throw new SkeinError(
       'OPTION_INVALID',
-      `id: '${wanted}' is not the one that the data directory "${directory}" belongs to ('${stored}'); ` +
+      `id: '${wanted}' is not the one that the data directory "${directory}" belongs to ('${id}'); ` +
         'leave it away, or use another dataDir',
     )
   }
-  return stored
+  if (lack === undefined) return id
+  await createWhole(files, directory, IDENTITY, [encode(id)])
+  fault(
+    new SkeinError(
+      'JOURNAL_DAMAGED',
+      `open the journal in "${directory}": its file "${IDENTITY}" was ${lack}; ` +
+        'the segments say whose messages these are, so it was written anew, and nothing is lost',
+    ),
+  )
+  return id
 }
 
-const storedId = async (files: Files, directory: string): Promise<string | undefined> => {
-  const bytes = await readSmall(files, `${directory}/${IDENTITY}`, 256)
-  if (bytes === undefined) return undefined
-  const id = /^skein node ([0-9a-f]{32}) /.exec(bytes.toString('latin1'))?.[1]
-  if (id !== undefined && bytes.equals(encode(id))) return id
+interface Known {
+  readonly id: string
+  /** What is wrong with the file that should say so. */
+  readonly lack: 'damaged' | 'not there' | undefined
+}
+
+/** Whose directory it is, as its file says, or else all segments do; undefined where it is new. */
+const knownId = async (files: Files, directory: string): Promise<Known | undefined> => {
+  const stored = await readSmall(files, `${directory}/${IDENTITY}`, 256)
+  const id = /^skein node ([0-9a-f]{32}) /.exec(stored?.toString('latin1') ?? '')?.[1]
+  if (id !== undefined && stored?.equals(encode(id))) return { id, lack: undefined }
+  const { segments, ids } = await idsInSegments(files, `${directory}/${JOURNAL}`)
+  if (ids.length === 1) return { id: ids[0]!, lack: stored === undefined ? 'not there' : 'damaged' }
+  if (stored === undefined && segments === 0) return undefined
   throw new SkeinError(
     'JOURNAL_DAMAGED',
-    `open the journal in "${directory}": its file "${IDENTITY}" is damaged, so nobody knows whose messages these are; ` +
+    `open the journal in "${directory}": its file "${IDENTITY}" is damaged or gone, and its segments do not say whose messages these are; ` +
       'put the file back from a copy, or move the directory away to begin anew without what is owed in it',
   )
+}
+
+const idsInSegments = async (
+  files: Files,
+  journal: string,
+): Promise<{ segments: number; ids: readonly string[] }> => {
+  const names = await files.list(journal).catch((error: unknown) => {
+    if (codeOf(error) === 'ENOENT') return []
+    throw error
+  })
+  const segments = names.filter((name) => placeOf(name) !== undefined)
+  const ids = new Set<string>()
+  for (const name of segments) {
+    const read = readHeader((await readSmall(files, `${journal}/${name}`, HEADER_BYTES)) ?? Buffer.alloc(0))
+    if (typeof read === 'object') ids.add(read.header.nodeId)
+  }
+  return { segments: segments.length, ids: [...ids] }
 }
 
 const encode = (id: string): Buffer => {

@@ -148,7 +148,7 @@ export class Journal {
             journal: 'journal',
             lock: await files.lock('', '', options.clock),
           }
-        : await openDataDirectory(files, options.directory, options.nodeId, options.clock)
+        : await openDataDirectory(files, options.directory, options.nodeId, options.clock, options.fault)
     try {
       return await Journal.#begin(options, limits, files, place.nodeId, place.journal, place.lock)
     } catch (error) {

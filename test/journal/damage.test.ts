@@ -320,9 +320,31 @@ describe('journal - damage', () => {
     expect(recovery.lostAfter).toBeDefined()
   })
 
-  test('without its id a directory is not opened, and the error says what to do', async () => {
+  test.each([
+    ['damaged', async (files: SimFiles) => files.damage('/data/node-id', Buffer.from('skein node 00'))],
+    ['gone', (files: SimFiles) => files.remove('/data/node-id')],
+  ])(
+    'an id that is %s is found again in the segments, which is said, and nothing is lost (G2)',
+    async (_, harm) => {
+      const files = left.files.clone()
+      const before = await inspectJournal({ directory: '/data', files })
+      await harm(files)
+      expect(await inspectJournal({ directory: '/data', files })).toEqual(before)
+      const { journal, recovery, faults } = await openOn(files, new FakeClock(), LIMITS)
+      expect(journal.nodeId).toBe(before.nodeId)
+      expect([recovery.records, recovery.damage]).toEqual([left.owed.size, []])
+      expect(faults).toMatchObject([
+        { code: 'JOURNAL_DAMAGED', message: expect.stringContaining('nothing is lost') },
+      ])
+      await journal.close()
+      expect((await inspectJournal({ directory: '/data', files })).nodeId).toBe(before.nodeId)
+    },
+  )
+
+  test('without its id, in its file or its segments, a directory is not opened, and the error says what to do', async () => {
     const files = left.files.clone()
     files.damage('/data/node-id', Buffer.from('skein node 00'))
+    for (const path of left.segments) files.damage(path, Buffer.alloc(200))
     await expect(openOn(files, new FakeClock(), LIMITS)).rejects.toMatchObject({
       code: 'JOURNAL_DAMAGED',
       message: expect.stringContaining('put the file back from a copy, or move the directory away'),

@@ -125,7 +125,8 @@ test('pull - Reject buries a message at once, RetryLater spends no attempt', asy
   expect(later).toMatchObject({ outcome: 'handled' })
   expect(attempts).toEqual([1, 1, 1, 1])
   const [bad] = await (await a.push('jobs', 'bad')).settled
-  expect(bad).toMatchObject({ outcome: 'dead', error: 'HANDLER_FAILED: not an image' })
+  expect(bad).toMatchObject({ outcome: 'dead', error: 'REJECTED: not an image' })
+  expect(warningsOf(b), 'nobody failed').toEqual([])
   expect(await a.deadLetters.list()).toMatchObject([{ reason: 'rejected', attempts: 1 }])
 })
 
@@ -384,11 +385,43 @@ test('handlerTimeoutMs - a handler that hangs fails, its signal aborts, and the 
   expect(aborted).toHaveLength(1)
 })
 
+test('close - a handler that runs on has its signal aborted, and another worker gets its message (G10)', async () => {
+  const mesh = meshName()
+  const a = await start({ mesh })
+  const b = await start({ mesh, closeTimeoutMs: 50 })
+  const signals: AbortSignal[] = []
+  const hang = (_: unknown, { signal }: Message) => {
+    signals.push(signal)
+    return new Promise(() => {})
+  }
+  b.pull('jobs', hang)
+  b.subscribe('news', hang)
+  await a.waitForSubscribers('news')
+  const receipt = await a.push('jobs', 1)
+  await a.publish('news', 1)
+  await eventually(() => signals.length === 2)
+  await b.close()
+  expect(signals.map(({ aborted }) => aborted)).toEqual([true, true])
+  expect(signals[0]!.reason).toMatchObject({ code: 'CLOSED' })
+  const again: Message[] = []
+  a.pull('jobs', (_, message) => void again.push(message))
+  expect((await receipt.settled)[0]).toMatchObject({ outcome: 'handled', by: a.id })
+  expect(again[0]).toMatchObject({ redelivered: true, attempt: 1 })
+})
+
 test('close - what only this process keeps is counted and warned of (G10)', async () => {
   const node = await start({ closeTimeoutMs: 50 })
   await node.push('nobody', 1)
   expect(await node.close()).toEqual({ unsettled: 1 })
   expect(warningsOf(node)).toMatchObject([{ code: 'CLOSED' }])
+})
+
+test('receipt - settled ends as closed, whoever asks for it after the close (G7)', async () => {
+  const node = await start({ closeTimeoutMs: 50 })
+  const receipt = await node.push('nobody', 1)
+  await node.close()
+  expect(await receipt.settled).toEqual([{ kind: 'queue', name: 'nobody', outcome: 'closed' }])
+  expect(JSON.parse(JSON.stringify(receipt))).toMatchObject({ id: receipt.id, durability: 'memory' })
 })
 
 test('dataDir - who has handled it is not owed it after a restart, who has not is; failures go on counting (G1, G2)', async () => {
