@@ -125,7 +125,7 @@ export class Groups {
 
   #forget(name: string, group: Group): void {
     this.#groups.delete(name)
-    if (group.record > 0) this.#ledger?.forget(group.record)
+    if (group.record > 0) void this.#ledger?.drop(group.record)
     this.#options.forgotten(name)
   }
 

@@ -1,11 +1,13 @@
 import { SkeinError } from '../errors.ts'
-import type { Journal } from '../journal/journal.ts'
+import type { AppendOptions, Journal } from '../journal/journal.ts'
 import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
 import { Reader, Writer } from '../protocol/bytes.ts'
 import type { Payload } from '../protocol/record.ts'
+import type { DedupeIds } from './dedupe-ids.ts'
 import {
   type Burial,
   bytesOf,
+  type EndedId,
   type Envelope,
   Glance,
   type Part,
@@ -15,10 +17,13 @@ import {
   readPayload,
   readProgress,
   readRemembered,
+  readSent,
+  type SentId,
   writeBurial,
   writeMessage,
   writeProgress,
   writeRemembered,
+  writeSent,
 } from './owed-record.ts'
 import type { Receipt } from './receipt.ts'
 
@@ -35,6 +40,8 @@ export interface Loaded {
 export interface Owing {
   readonly sequence: number
   readonly index: number
+  /** What is kept of the message when it has ended for all. */
+  readonly dedupe?: EndedId | undefined
 }
 
 /** What is owed to one addressee, in order. */
@@ -48,7 +55,8 @@ export interface Recovered {
   /** By addressee. */
   readonly owed: Map<string, OwedTo>
   readonly expiries: { sequence: number; at: number }[]
-  readonly dedupe: { id: string; sequence: number }[]
+  /** Ids of what is owed, and those that are kept, each by a record. */
+  readonly dedupe: { sent: SentId; record: number }[]
   readonly dead: number[]
   readonly groups: { group: string; patterns: string[]; seenAt: number; sequence: number }[]
 }
@@ -80,10 +88,14 @@ export class Ledger {
   readonly #progress = new Map<number, Progress>()
   readonly #writer = new Writer()
   readonly #fault: (error: unknown) => void
+  readonly #dedupeIds: DedupeIds | undefined
+  readonly #isVolatile: boolean
 
-  constructor(journal: Journal, fault: (error: unknown) => void) {
+  constructor(journal: Journal, fault: (error: unknown) => void, dedupeIds?: DedupeIds) {
     this.#journal = journal
     this.#fault = fault
+    this.#dedupeIds = dedupeIds
+    this.#isVolatile = journal.stats().durability === 'memory'
   }
 
   /** Reads what is owed. */
@@ -97,7 +109,7 @@ export class Ledger {
     let owed: OwedTo[] = []
     await this.#journal.each((sequence, type, body) => {
       if (type === RECORD.message) {
-        const { addressees, expiresAt, dedupeId, bytes } = glance.read(body)
+        const { addressees, expiresAt, dedupeId, boot, bytes } = glance.read(body)
         // To nobody, and a crash kept it from being settled.
         if (addressees.length === 0) nobody.push(sequence)
         if (addressees.length > 1) messages.push({ sequence, addressees })
@@ -110,12 +122,16 @@ export class Ledger {
           of.bytes += bytes
         }
         if (expiresAt !== undefined) recovered.expiries.push({ sequence, at: expiresAt })
-        if (dedupeId !== undefined) recovered.dedupe.push({ id: dedupeId, sequence })
+        if (dedupeId !== undefined) {
+          const until = Number.POSITIVE_INFINITY
+          recovered.dedupe.push({ sent: { id: dedupeId, boot, sequence, until }, record: 0 })
+        }
       } else if (type === RECORD.progress) {
         const { sequence: of, parts } = readProgress(body)
         progress.set(of, { record: sequence, parts })
       } else if (type === RECORD.dead) recovered.dead.push(sequence)
       else if (type === RECORD.remembered) recovered.groups.push({ ...readRemembered(body), sequence })
+      else if (type === RECORD.sent) recovered.dedupe.push({ sent: readSent(body), record: sequence })
     })
     for (const sequence of nobody) void this.#journal.settle(sequence)
     this.#restore(recovered, progress, messages)
@@ -165,10 +181,14 @@ export class Ledger {
     const whole: number[] = []
     const written: Promise<boolean>[] = []
     const ended: Progress[] = []
-    for (const { sequence, index } of parts) {
+    const end = (sequence: number, dedupe: Owing['dedupe']): void => {
+      if (dedupe === undefined) whole.push(sequence)
+      else written.push(this.#keepId(dedupe, { replaces: sequence }))
+    }
+    for (const { sequence, index, dedupe } of parts) {
       const progress = this.#progress.get(sequence)
       if (progress === undefined) {
-        whole.push(sequence)
+        end(sequence, dedupe)
         continue
       }
       const part = progress.parts.get(index)
@@ -176,7 +196,7 @@ export class Ledger {
       progress.parts.set(index, { ...{ failures: 0, lastError: '' }, ...part, index, isSettled: true })
       if (--progress.left > 0) written.push(this.#write(sequence, progress))
       else {
-        whole.push(sequence)
+        end(sequence, dedupe)
         ended.push(progress)
         this.#progress.delete(sequence)
         if (progress.record > 0) whole.push(progress.record)
@@ -203,7 +223,25 @@ export class Ledger {
     const { sequence, durable } = journal.append(RECORD.dead, [bytes], options)
     await durable
     if (!isWhole) await this.settle([part])
+    else if (part.dedupe !== undefined) void this.#keepId(part.dedupe, { reserve: true })
     return sequence
+  }
+
+  /** Keeps an id whose message has ended, mostly in its place; resolves to true when the message will not come back. */
+  async #keepId(sent: EndedId, options: AppendOptions): Promise<boolean> {
+    const until = this.#dedupeIds?.ended(sent) ?? 0
+    if (this.#isVolatile) return await this.#journal.settle(sent.sequence)
+    try {
+      const { journal, bytes } = this.#bytes((writer) => writeSent(writer, { ...sent, until }))
+      const { sequence, durable } = journal.append(RECORD.sent, [bytes], options)
+      await durable
+      this.#dedupeIds?.kept(sent, sequence)
+      return true
+    } catch (error) {
+      // It is remembered in memory only: after a restart the same id may be sent twice.
+      this.#fault(error)
+      return await this.#journal.settle(sent.sequence)
+    }
   }
 
   async buried(sequences: readonly number[]): Promise<Buried[]> {
@@ -223,8 +261,8 @@ export class Ledger {
     return journal.append(RECORD.message, [bytes], { replaces: letter })
   }
 
-  drop(letter: number): Promise<boolean> {
-    return this.#journal.settle(letter)
+  drop(record: number): Promise<boolean> {
+    return this.#journal.settle(record)
   }
 
   /** Remembers that a group wants these patterns, in place of what was remembered of it. */
@@ -234,10 +272,6 @@ export class Ledger {
     const { sequence, durable } = this.#journal.append(RECORD.remembered, [bytes], options)
     durable.catch(this.#fault)
     return sequence
-  }
-
-  forget(record: number): void {
-    void this.#journal.settle(record)
   }
 
   #restore(

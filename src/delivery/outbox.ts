@@ -73,7 +73,7 @@ export class Outbox {
   readonly #membership: Membership
   readonly #leases: Leases
   readonly #expiries: Expiries
-  readonly #dedupeIds = new DedupeIds()
+  readonly #dedupeIds: DedupeIds
   readonly #book: ReceiptBook
   /** Of messages that are not loaded. */
   readonly #receipts = new Map<number, Receipt>()
@@ -93,6 +93,7 @@ export class Outbox {
     const time = (): number => this.time()
     this.#book = new ReceiptBook(self.id, self.boot)
     this.#admission = new Admission(options)
+    this.#dedupeIds = new DedupeIds({ time, forget: (record) => void this.#ledger.drop(record) })
     this.#leases = new Leases(clock, lanes)
     this.#membership = new Membership({ ...options, settled: () => void this.#flush() })
     this.#expiries = new Expiries(
@@ -122,7 +123,7 @@ export class Outbox {
     this.#journal = journal
     this.#book.durability = journal.stats().durability
     this.#timeOffset = Math.max(clock.wall(), lastWallMs) - clock.now()
-    this.#ledger = new Ledger(journal, fault)
+    this.#ledger = new Ledger(journal, fault, this.#dedupeIds)
     this.#admission.open(this.#ledger)
     const recovered = await this.#ledger.recover()
     this.#restore(recovered)
@@ -293,12 +294,11 @@ export class Outbox {
   ): Promise<Receipt> {
     const { key, delayMs, ttlMs, dedupeId } = options
     const now = this.time()
-    const again = dedupeId === undefined ? undefined : this.#dedupeIds.find(dedupeId, now)
-    if (again !== undefined)
-      return (
-        again.receipt ??
-        Promise.resolve(this.#receipts.get(again.sequence) ?? this.#book.receipt(again.sequence, []))
-      )
+    const again = dedupeId === undefined ? undefined : this.#dedupeIds.find(dedupeId)
+    if (again !== undefined) {
+      again.receipt ??= this.#receiptOf(again)
+      return again.receipt
+    }
     const what = `${verb} to '${topic}'`
     const bytes = bodyBytes(payload)
     const owed = this.#admission.within(to, bytes, what)
@@ -316,7 +316,7 @@ export class Outbox {
     const accepted = this.#admission.accept(envelope, payload)
     // Counted before it is on the disk: many that are sent at once must not pass the quota together.
     for (const backlog of owed.backlogs) backlog.expect(bytes)
-    const dedupe = dedupeId === undefined ? undefined : this.#dedupeIds.add(dedupeId)
+    const dedupe = dedupeId === undefined ? undefined : this.#dedupeIds.add(dedupeId, envelope.boot)
     const sending: Sending = { sequence: 0, envelope, payload, bytes, owed, to, dedupe }
     const receipt =
       accepted === undefined
@@ -350,6 +350,19 @@ export class Outbox {
     for (const backlog of owed.backlogs) backlog.expect(-bytes)
     if (envelope.dedupeId !== undefined) this.#dedupeIds.delete(envelope.dedupeId)
     throw error
+  }
+
+  /** Of what an earlier boot has sent. */
+  async #receiptOf(dedupe: Dedupe): Promise<Receipt> {
+    const { boot, sequence } = dedupe
+    const [loaded] = await this.#ledger.load([sequence])
+    const isOwed = loaded?.envelope.boot === boot && dedupe.until === Number.POSITIVE_INFINITY
+    const owed = isOwed ? loaded.envelope.addressees : NOBODY
+    const receipt = this.#book.receipt(sequence, owed, boot)
+    for (const index of owed.keys())
+      if (this.#ledger.failuresOf(sequence, index)?.isSettled) receipt.end(index, { outcome: 'closed' })
+    if (owed.length > 0) this.#receipts.set(sequence, receipt)
+    return receipt
   }
 
   /** It is accepted, and goes to its addressees. */
@@ -392,7 +405,7 @@ export class Outbox {
       if (addressee.kind === 'node') this.#awaitNode(addressee)
     }
     for (const { sequence, at } of recovered.expiries) this.#expiries.add(this.#monotonic(at), sequence)
-    for (const { id, sequence } of recovered.dedupe) this.#dedupeIds.add(id).sequence = sequence
+    for (const { sent, record } of recovered.dedupe) this.#dedupeIds.restore(sent, record)
     this.deadLetters.restore(this.#ledger, recovered.dead)
   }
 
@@ -469,11 +482,9 @@ export class Outbox {
   }
 
   #tell({ loaded, index }: Copy, ending: Ending): void {
-    const { sequence, envelope } = loaded
+    const { sequence } = loaded
     const receipt = loaded.receipt ?? this.#receipts.get(sequence)
     if (receipt?.end(index, ending)) this.#receipts.delete(sequence)
-    const { dedupeId } = envelope
-    if (dedupeId !== undefined) this.#dedupeIds.ended(dedupeId, sequence, this.time())
   }
 
   /** Records what was settled since, all at once. */
@@ -558,7 +569,7 @@ export class Outbox {
   }
 
   #sweep(): void {
-    this.#dedupeIds.sweep(this.time())
+    this.#dedupeIds.sweep()
     this.#cancelSweep = this.#options.clock.after(SWEEP_MS, () => this.#sweep())
   }
 }

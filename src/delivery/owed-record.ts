@@ -5,7 +5,7 @@ import { ID_BYTES, idBytes } from '../protocol/header.ts'
 import { type Payload, readBodyBytes, readRecord, writeRecord } from '../protocol/record.ts'
 
 /** The kinds of record in the journal. The disk's numbers: never change one. */
-export const RECORD = { message: 1, progress: 2, dead: 3, remembered: 4 } as const
+export const RECORD = { message: 1, progress: 2, dead: 3, remembered: 4, sent: 5 } as const
 
 const KEY_FLAG = 0x01
 const DEDUPE_FLAG = 0x02
@@ -93,6 +93,8 @@ export interface Glimpse {
   readonly addressees: readonly Addressee[]
   readonly expiresAt: number | undefined
   readonly dedupeId: string | undefined
+  /** Read only where there is a dedupe id. */
+  readonly boot: string
   /** Of the value. */
   readonly bytes: number
 }
@@ -107,7 +109,8 @@ export class Glance {
 
   read(reader: Reader): Glimpse {
     const flags = reader.u8()
-    reader.skip(ID_BYTES + 6)
+    const boot = flags & DEDUPE_FLAG ? reader.bytes(ID_BYTES).toString('hex') : ''
+    reader.skip(boot === '' ? ID_BYTES + 6 : 6)
     if (flags & DELAY_FLAG) reader.skip(6)
     const expiresAt = flags & EXPIRY_FLAG ? reader.u48() : undefined
     reader.skip(reader.u8())
@@ -115,7 +118,7 @@ export class Glance {
     const dedupeId = flags & DEDUPE_FLAG ? reader.text8() : undefined
     if (flags & RETRY_FLAG) reader.skip(reader.u8())
     const addressees = this.#read(reader)
-    return { addressees, expiresAt, dedupeId, bytes: readBodyBytes(reader) }
+    return { addressees, expiresAt, dedupeId, boot, bytes: readBodyBytes(reader) }
   }
 
   #read(reader: Reader): readonly Addressee[] {
@@ -203,6 +206,32 @@ export const readRemembered = (reader: Reader): { group: string; patterns: strin
   const patterns: string[] = []
   while (reader.left > 0) patterns.push(reader.text8())
   return { group, patterns, seenAt }
+}
+
+/** A dedupe id whose message has ended. */
+export interface EndedId {
+  readonly id: string
+  readonly boot: string
+  readonly sequence: number
+}
+
+export interface SentId extends EndedId {
+  /** It is remembered until then: ms since 1970. */
+  readonly until: number
+}
+
+/** until u48 · boot(16) · sequence u48 · dedupe id */
+export const writeSent = (writer: Writer, { id, boot, sequence, until }: SentId): void => {
+  writer.u48(until)
+  writer.bytes(idBytes(boot))
+  writer.u48(sequence)
+  writer.text8(id)
+}
+
+export const readSent = (reader: Reader): SentId => {
+  const until = reader.u48()
+  const boot = reader.bytes(ID_BYTES).toString('hex')
+  return { until, boot, sequence: reader.u48(), id: reader.text8() }
 }
 
 /** The bytes of a record, written at once. */

@@ -3,7 +3,7 @@ import type { HandedBack } from '../protocol/settlement.ts'
 import { matches } from '../protocol/topics.ts'
 import type { Backlog } from './backlog.ts'
 import type { Handed, Outgoing, Verdict } from './delivery-lane.ts'
-import type { Loaded } from './ledger.ts'
+import type { Loaded, Owing } from './ledger.ts'
 import type { Ending } from './receipt.ts'
 
 /** A member that had no room is offered something again after this, and later and later. */
@@ -11,7 +11,7 @@ const BUSY_MS = 20
 const BUSY_MAX_MS = 1000
 
 /** A message that is owed to one addressee. */
-export class Copy {
+export class Copy implements Owing {
   readonly loaded: Loaded
   /** Which of the message's addressees this one is. */
   readonly index: number
@@ -46,6 +46,11 @@ export class Copy {
 
   get sequence(): number {
     return this.loaded.sequence
+  }
+
+  get dedupe(): Owing['dedupe'] {
+    const { dedupeId: id, boot } = this.loaded.envelope
+    return id === undefined ? undefined : { id, boot, sequence: this.sequence }
   }
 }
 

@@ -9,7 +9,7 @@ export interface Outcome {
   /**
    * `handled`: its handler succeeded. `dead`: tried often enough, or rejected. `expired`: `ttlMs` passed. `gone`: the
    * node left, or came back under another boot. `forgotten`: no member of the group was seen for `rememberMs`.
-   * `refused`: over its quota. `closed`: this node was closed before; where it has a data directory it goes on later.
+   * `refused`: over its quota. `closed`: this node was closed before; where it has a data directory it goes on later, or has ended meanwhile.
    */
   readonly outcome: 'handled' | 'dead' | 'expired' | 'gone' | 'forgotten' | 'refused' | 'closed'
   /** Id of the node that handled it, or that failed with it last. */
@@ -40,8 +40,8 @@ export class ReceiptBook {
     return `${this.nodeId}.${boot}.owed.${sequence}`
   }
 
-  receipt(sequence: number, addressees: readonly Addressee[]): Receipt {
-    return new Receipt(this, sequence, addressees)
+  receipt(sequence: number, addressees: readonly Addressee[], boot: string = this.boot): Receipt {
+    return new Receipt(this, boot, sequence, addressees)
   }
 
   /** Receipts that are open end as `closed`. */
@@ -54,6 +54,7 @@ export class ReceiptBook {
 /** What a send at least once returns: it is owed from now on. */
 export class Receipt implements Numbered {
   readonly #book: ReceiptBook
+  readonly #boot: string
   readonly #sequence: number
   readonly #addressees: readonly Addressee[]
   #endings: (Ending | undefined)[] | undefined
@@ -64,8 +65,9 @@ export class Receipt implements Numbered {
   number = 0
 
   /** @internal */
-  constructor(book: ReceiptBook, sequence: number, addressees: readonly Addressee[]) {
+  constructor(book: ReceiptBook, boot: string, sequence: number, addressees: readonly Addressee[]) {
     this.#book = book
+    this.#boot = boot
     this.#sequence = sequence
     this.#addressees = addressees
     this.#left = addressees.length
@@ -73,7 +75,7 @@ export class Receipt implements Numbered {
 
   /** The id that the message bears wherever it is handled. */
   get id(): string {
-    return this.#book.idOf(this.#book.boot, this.#sequence)
+    return this.#book.idOf(this.#boot, this.#sequence)
   }
 
   /** To whom it is owed, and who was refused. */

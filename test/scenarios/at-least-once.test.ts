@@ -467,19 +467,48 @@ test('dataDir - a group that was seen once is owed messages by every later boot 
   expect(receipt.addressees).toEqual([{ kind: 'group', name: 'billing' }])
 })
 
+test('dedupeId - a message that has ended is not sent again soon, whether its sender was started anew or not', async () => {
+  const [mesh, dataDir] = [meshName(), directory()]
+  const got: unknown[] = []
+  const worker = await start({ mesh })
+  worker.pull('jobs', (value) => {
+    got.push(value)
+    if (value === 'bad') throw new Reject('never')
+  })
+  worker.subscribe('news', (value) => void got.push(value), { group: 'g' })
+  const ids: string[] = []
+  for (let boot = 0; boot < 3; boot++) {
+    const sender = await start({ mesh, dataDir })
+    await sender.waitForPeers(1)
+    for (const value of ['good', 'bad']) {
+      const receipt = await sender.push('jobs', value, { dedupeId: value })
+      await receipt.settled
+      ids.push(receipt.id)
+    }
+    await sender.publish('news', 'news', { ...OWED, owedTo: ['g', 'h'], dedupeId: 'n' })
+    await eventually(() => sender.stats().owed === 1 && got.length === 3)
+    expect(sender.deadLetters.size).toBe(1)
+    await sender.close()
+  }
+  expect(got).toEqual(['good', 'bad', 'news'])
+  expect(new Set(ids).size).toBe(2)
+})
+
 test('dataDir - what is delayed, expires or was sent under a dedupeId stays so over a restart', async () => {
   const [mesh, dataDir] = [meshName(), directory()]
   const first = await start({ mesh, dataDir })
   await first.push('jobs', 'expired', { ttlMs: 1 })
   const sentAt = Date.now()
   await first.push('jobs', 'delayed', { delayMs: 700 })
-  await first.push('jobs', 'once', { dedupeId: 'd' })
+  const once = await first.push('jobs', 'once', { dedupeId: 'd' })
   await first.close()
   const second = await start({ mesh, dataDir })
-  await second.push('jobs', 'twice', { dedupeId: 'd' })
+  const again = await second.push('jobs', 'twice', { dedupeId: 'd' })
   const got = new Map<unknown, number>()
   second.pull('jobs', (value) => void got.set(value, Date.now() - sentAt))
   await owing(second, 0)
   expect(new Set(got.keys())).toEqual(new Set(['delayed', 'once']))
+  expect([again.id, again.addressees]).toEqual([once.id, once.addressees])
+  expect(await again.settled).toEqual([{ kind: 'queue', name: 'jobs', outcome: 'handled', by: second.id }])
   expect(got.get('delayed')).toBeGreaterThanOrEqual(699)
 })
