@@ -31,6 +31,11 @@ export class Deadlines<T extends Ending> {
     if (deadlineAt < this.#nextAt) this.#wakeAt(deadlineAt)
   }
 
+  /** What is pending ends otherwise. */
+  close(): void {
+    this.#cancel?.()
+  }
+
   #wakeAt(at: number): void {
     this.#cancel?.()
     this.#nextAt = at

@@ -16,7 +16,7 @@ const setUp = () => {
     deadlines.add(item.deadlineAt)
     return item
   }
-  return { clock, pending, ended, add }
+  return { clock, pending, ended, add, deadlines }
 }
 
 test('deadlines - each ends once, never early and hardly late, whatever the order they came in (G7)', async () => {
@@ -40,4 +40,12 @@ test('deadlines - what has ended otherwise is left alone, and what came later st
   add(50)
   await clock.advance(60)
   expect(ended).toHaveLength(2)
+})
+
+test('deadlines - once closed they wait for nothing, or an hour-long one would keep a closed node in memory', async () => {
+  const { clock, add, deadlines } = setUp()
+  add(3_600_000)
+  expect(clock.pendingTimers).toBe(1)
+  deadlines.close()
+  expect(clock.pendingTimers).toBe(0)
 })

@@ -277,6 +277,7 @@ export class Requests {
 
   close(): void {
     this.#closed = true
+    this.#deadlines.close()
     for (const ask of [...this.#asks]) {
       this.#close(ask)
       ask.reject(

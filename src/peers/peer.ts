@@ -55,7 +55,8 @@ export class Peer {
   heardAt = 0
   pingedAt = 0
   redialMs = 0
-  downAt = 0
+  /** Ends the wait after which it is forgotten. */
+  cancelGone = (): void => {}
 
   constructor(id: string, boot: string, name: string, tokenGiven: string = newId()) {
     this.id = id

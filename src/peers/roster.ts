@@ -243,16 +243,19 @@ export class Roster {
       end.send(FRAME.bye, (writer) => writeTails(writer, tails(peer)))
       drained.push(end.lane.drained())
     }
-    await Promise.race([
-      Promise.all(drained),
-      new Promise<void>((resolve) => this.#options.clock.after(timeoutMs, resolve)),
-    ])
+    let cancel = (): void => {}
+    const expired = new Promise<void>((resolve) => {
+      cancel = this.#options.clock.after(timeoutMs, resolve)
+    })
+    await Promise.race([Promise.all(drained), expired])
+    cancel()
   }
 
   close(): void {
     this.#closed = true
     this.#liveness.close()
-    for (const peer of this.#peers.values()) {
+    for (const peer of [...this.#peers.values(), ...this.#refusing.values()]) {
+      peer.cancelGone()
       peer.link?.close()
       peer.route?.close()
     }
@@ -272,7 +275,7 @@ export class Roster {
     peer = new Peer(hello.id, hello.boot, hello.name, this.tokenFor(hello.id, hello.boot))
     this.#reserved.delete(hello.id)
     peer.foundBy.add('hello')
-    this.#refusing.delete(hello.id)
+    this.unlist(hello.id)
     this.#peers.set(hello.id, peer)
     this.#tokens.set(peer.tokenGiven, peer)
     return peer
@@ -304,16 +307,14 @@ export class Roster {
 
   /** Lists somebody who is no member, so that `peers` can say why; of very many the latest. */
   list(peer: Peer): void {
-    const { clock, goneMs } = this.#options
-    this.#refusing.delete(peer.id)
+    this.unlist(peer.id)
     this.#refusing.set(peer.id, peer)
-    if (this.#refusing.size > MAX_REFUSING) this.#refusing.delete(this.#refusing.keys().next().value!)
-    clock.after(goneMs, () => {
-      if (this.#refusing.get(peer.id) === peer) this.unlist(peer.id)
-    })
+    if (this.#refusing.size > MAX_REFUSING) this.unlist(this.#refusing.keys().next().value!)
+    this.#afterGoneMs(peer, () => this.unlist(peer.id))
   }
 
   unlist(id: string): void {
+    this.#refusing.get(id)?.cancelGone()
     if (this.#refusing.delete(id)) this.#options.changes.notify()
   }
 
@@ -362,11 +363,8 @@ export class Roster {
     this.#tokens.set(peer.tokenGiven, peer)
     if (wasMet) this.#options.down(peer, tails)
     peer.announced = false
-    const { clock, goneMs } = this.#options
-    const downAt = clock.now()
-    peer.downAt = downAt
-    clock.after(goneMs, () => {
-      if (peer.state === 'down' && peer.downAt === downAt) this.forget(peer)
+    this.#afterGoneMs(peer, () => {
+      if (peer.state === 'down') this.forget(peer)
     })
     // Nobody could dial a visitor, so it is not waited for.
     if (tails === undefined && !peer.visitor) this.#options.lost(peer)
@@ -375,10 +373,16 @@ export class Roster {
   }
 
   forget(peer: Peer): void {
+    peer.cancelGone()
     if (this.#peers.get(peer.id) === peer) this.#peers.delete(peer.id)
     this.#tokens.delete(peer.tokenGiven)
     this.#options.gone(peer)
     this.#options.changes.notify()
+  }
+
+  #afterGoneMs(peer: Peer, run: () => void): void {
+    peer.cancelGone()
+    peer.cancelGone = this.#options.clock.after(this.#options.goneMs, run)
   }
 }
 
