@@ -212,7 +212,9 @@ export class Roster {
 
   /** A peer states its windows anew. */
   windowed(peer: Peer, reader: Reader): void {
-    peer.interest = { ...peer.interest, services: readWindows(reader, peer.interest.services) }
+    const services = readWindows(reader, peer.interest.services)
+    if (services === peer.interest.services) return
+    peer.interest = { ...peer.interest, services }
     this.#options.interested(peer)
   }
 

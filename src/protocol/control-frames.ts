@@ -165,13 +165,17 @@ export const writeWindows = (writer: Writer, services: readonly Service[]): void
   }
 }
 
-/** The services with the windows that are stated now; others than those known are left unread. */
-export const readWindows = (reader: Reader, known: readonly Service[]): Service[] => {
+/**
+ * The services with the windows that are stated now. A frame that names fewer than are known goes with another interest,
+ * which brings its windows itself; and so a few bytes never cost a look at very many services.
+ */
+export const readWindows = (reader: Reader, known: readonly Service[]): readonly Service[] => {
   const windows = new Map<string, { messages: number; bytes: number }>()
   while (reader.left > 0) {
     const key = addresseeKey(readAddressee(reader))
     windows.set(key, { messages: reader.u32(), bytes: reader.u48() })
   }
+  if (windows.size < known.length) return known
   return known.map((service) => ({ ...service, ...windows.get(addresseeKey(service)) }))
 }
 

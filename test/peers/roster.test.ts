@@ -2,15 +2,20 @@ import { expect, test } from 'vitest'
 import { Changes } from '../../src/changes.ts'
 import { Peer } from '../../src/peers/peer.ts'
 import { Roster, type RosterOptions } from '../../src/peers/roster.ts'
-import type { Hello } from '../../src/protocol/control-frames.ts'
+import { Reader, Writer } from '../../src/protocol/bytes.ts'
+import { type Hello, type Service, writeWindows } from '../../src/protocol/control-frames.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
 const BOOT = 'b'.repeat(32)
 
-const helloOf = (id: string): Hello => ({
+const service = (name: string, messages: number): Service => ({
+  ...{ kind: 'queue', name, patterns: [], messages, bytes: 1, leaseMs: 1 },
+})
+
+const helloOf = (id: string, services: readonly Service[] = []): Hello => ({
   ...{ mesh: 'default', id, boot: BOOT, name: 'one', number: 1, address: null },
   ...{ token: '', taken: 0, known: 0, unreachable: '' },
-  interest: { revision: 1, patterns: [], responders: [], services: [] },
+  interest: { revision: 1, patterns: [], responders: [], services },
 })
 
 const setUp = (options: Partial<RosterOptions> = {}): { roster: Roster; clock: FakeClock } => {
@@ -26,6 +31,12 @@ const setUp = (options: Partial<RosterOptions> = {}): { roster: Roster; clock: F
     ...options,
   })
   return { roster, clock }
+}
+
+const windows = (services: readonly Service[]): Reader => {
+  const writer = new Writer()
+  writeWindows(writer, services)
+  return new Reader(writer.take())
 }
 
 test('roster - once it is closed no timer keeps it in memory for the sake of those that were lost or refused it', () => {
@@ -52,4 +63,19 @@ test('roster - a peer that is lost again and again waits behind one timer, and i
   expect(roster.get(peer.id)).toBe(peer)
   await clock.advance(55_000)
   expect(roster.get(peer.id)).toBeUndefined()
+})
+
+test('roster - windows are taken as they are stated, and frames that name too few services are left unread (G6)', () => {
+  let interested = 0
+  const { roster } = setUp({ interested: () => void interested++ })
+  const many = Array.from({ length: 1000 }, (_, at) => service(`q${at}`, 1))
+  const peer = roster.meet(helloOf('1'.repeat(32)))!
+  roster.interested(peer, helloOf(peer.id, many).interest)
+  roster.windowed(peer, windows(many.map(({ name }) => service(name, 7))))
+  expect(peer.interest.services.every(({ messages }) => messages === 7)).toBe(true)
+  expect(interested).toBe(2)
+  const stated = peer.interest.services
+  for (let frame = 0; frame < 100; frame++) roster.windowed(peer, windows([service('q0', 9)]))
+  expect(peer.interest.services).toBe(stated)
+  expect(interested).toBe(2)
 })
