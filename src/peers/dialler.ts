@@ -202,7 +202,7 @@ export class Dialler {
   #linkFrame(link: Link, type: number, reader: Reader): void {
     if (type === FRAME.welcome) {
       this.#welcome(link, readHello(reader.bytes(reader.left))).catch(this.#options.fault)
-    } else if (type === FRAME.who) link.greet()
+    } else if (type === FRAME.who) link.asked()
     else if (type === FRAME.refuse) this.#rejected(link, reader.text8(), reader.text32())
     else {
       const peer = this.#peerOf(link)

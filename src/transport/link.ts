@@ -100,7 +100,12 @@ export class Link {
     })
   }
 
-  /** Says hello under a new number: after a connect, or when the other end does not know us any more. */
+  /** The other end does not know us any more. A hello that is on its way answers that, however often it asks. */
+  asked(): void {
+    if (this.#welcomed) this.greet()
+  }
+
+  /** Says hello under a new number. */
   greet(againMs = HELLO_AGAIN_MS): void {
     if (this.#closed) return
     this.#cancelAgain?.()

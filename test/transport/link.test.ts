@@ -140,6 +140,18 @@ test('link - a hello that nobody welcomes is said again, a welcomed one is not',
   expect(sent).toHaveLength(3)
 })
 
+test('link - to be asked who this is a thousand times costs one hello, and none while one is on its way', async () => {
+  const { link, clock, sent, on } = bench()
+  on.up!()
+  for (let time = 0; time < 1000; time++) link.asked()
+  expect(link.welcomed(1)).toBe(true)
+  for (let time = 0; time < 1000; time++) link.asked()
+  await clock.microtasks()
+  expect(sent.flatMap(({ types }) => types)).toEqual([FRAME.hello, FRAME.hello])
+  expect(link.isOpen).toBe(false)
+  expect(link.welcomed(2)).toBe(true)
+})
+
 test('link - a connection that is down says nothing again; what waited follows the hello of the next one', async () => {
   const { link, clock, sent, on } = bench()
   on.up!()
