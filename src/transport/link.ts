@@ -147,7 +147,10 @@ export class Link {
     readControlBatch(
       frames[0]!,
       (number) => number === this.#number || number === 0,
-      (type, reader) => this.#options.frame(this, type, reader),
+      (type, reader) => {
+        // A frame may have closed it, and those behind it are nobody's then.
+        if (!this.#closed) this.#options.frame(this, type, reader)
+      },
     )
   }
 }

@@ -80,6 +80,8 @@ interface Bench {
   readonly frames: number[]
   readonly told: string[]
   readonly on: DialEvents
+  /** A frame of this type ends the link. */
+  closesAt(type: number): void
 }
 
 const bench = (): Bench => {
@@ -88,6 +90,7 @@ const bench = (): Bench => {
   const frames: number[] = []
   const told: string[] = []
   let on: DialEvents | undefined
+  let closing = -1
   const dial: Dial = {
     send: async ([batch]) => void sent.push(read(batch!)),
     close: () => void told.push('closed'),
@@ -103,13 +106,19 @@ const bench = (): Bench => {
     endpoint: 'tcp://127.0.0.1:1',
     queueBytes: 1000,
     hello: helloOf,
-    frame: (_, type) => frames.push(type),
+    frame: (from, type) => {
+      frames.push(type)
+      if (type === closing) from.close()
+    },
     broken: () => told.push('broken'),
     refused: () => told.push('refused'),
     fault: refuse,
   })
   link.open()
-  return { link, clock, sent, frames, told, on: on! }
+  const closesAt = (type: number): void => {
+    closing = type
+  }
+  return { link, clock, sent, frames, told, on: on!, closesAt }
 }
 
 test('link - each connection begins with a hello under a new number, and is open once that very hello is welcomed', async () => {
@@ -194,6 +203,15 @@ test('link - a closed one takes, says and welcomes nothing more', async () => {
   expect(frames).toEqual([])
   expect(told).toEqual(['closed'])
   expect(clock.pendingTimers).toBe(0)
+})
+
+test('link - what follows in the batch that closed it is left unread: a thousand refusals are one', () => {
+  const { link, frames, on, closesAt } = bench()
+  closesAt(FRAME.refuse)
+  on.up!()
+  on.frames!([batchOf(0, FRAME.who, ...Array.from({ length: 1000 }, () => FRAME.refuse))])
+  expect(frames).toEqual([FRAME.who, FRAME.refuse])
+  expect(link.isOpen).toBe(false)
 })
 
 test('link - a control batch reads each frame within its own bounds', () => {
