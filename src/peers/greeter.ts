@@ -18,6 +18,9 @@ import { BACK_MS, type Dialler } from './dialler.ts'
 import type { Peer } from './peer.ts'
 import { clash, type Roster } from './roster.ts'
 
+/** Whoever claims an id of ours says so at each of its tries, and one connection can say it ten thousand times. */
+const CLASH_WARNING_MS = 1000
+
 export interface GreeterOptions {
   readonly id: string
   readonly boot: string
@@ -49,6 +52,7 @@ export class Greeter {
   readonly #dialler: Dialler
   readonly #routes = new Map<string, { route: Route; peer: Peer }>()
   #address: Address | null = null
+  #clashedAt = Number.NEGATIVE_INFINITY
   #closed = false
 
   constructor(options: GreeterOptions) {
@@ -254,9 +258,12 @@ export class Greeter {
   }
 
   #refuseClash(key: string, hello: Hello): void {
+    const { clock, warning } = this.#options
     const error = clash(hello)
     this.#refuse(key, hello.number, error)
-    this.#options.warning(error)
+    if (clock.now() - this.#clashedAt < CLASH_WARNING_MS) return
+    this.#clashedAt = clock.now()
+    warning(error)
   }
 
   #refuse(key: string, number: number, error: SkeinError): void {
