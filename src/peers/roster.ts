@@ -335,7 +335,8 @@ export class Roster {
 
   /** It states what it subscribes and responds to. */
   interested(peer: Peer, interest: Interest): void {
-    if (interest.revision <= peer.interest.revision) return
+    // Said again under the same revision it may bring windows that were lost with a connection.
+    if (interest.revision < peer.interest.revision) return
     peer.interest = interest
     this.#options.interested(peer)
     this.#options.changes.notify()

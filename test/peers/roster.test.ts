@@ -79,3 +79,13 @@ test('roster - windows are taken as they are stated, and frames that name too fe
   expect(peer.interest.services).toBe(stated)
   expect(interested).toBe(2)
 })
+
+test('roster - windows that were lost with a connection come with the next hello, an older interest does not', () => {
+  const { roster } = setUp()
+  const peer = roster.meet(helloOf('1'.repeat(32)))!
+  roster.interested(peer, { ...helloOf(peer.id, [service('q', 2)]).interest, revision: 5 })
+  roster.interested(peer, { ...helloOf(peer.id, [service('q', 64)]).interest, revision: 5 })
+  expect(peer.interest.services).toEqual([service('q', 64)])
+  roster.interested(peer, { ...helloOf(peer.id, [service('q', 1)]).interest, revision: 4 })
+  expect(peer.interest.services).toEqual([service('q', 64)])
+})
