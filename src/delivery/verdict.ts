@@ -1,7 +1,5 @@
 import { isSkeinError, messageOf, SkeinError } from '../errors.ts'
-import type { Settlement } from '../protocol/settlement.ts'
-
-const MAX_TEXT = 2048
+import { MAX_TEXT, type Settlement } from '../protocol/settlement.ts'
 
 /** What happened to a message that its sender waits for; called once for each subscription it went to. */
 export type Settle = (error?: SkeinError) => void

@@ -17,6 +17,8 @@ const REDIAL_MAX_MS = 10_000
 /** How often the sources are looked at while the node starts. */
 const LOOK_MS = 10
 const MAX_OWN = 256
+/** Of what an address says when it refuses this node; some hundreds of them are kept. */
+const MAX_REFUSAL_BYTES = 1024
 
 export interface DiallerOptions {
   readonly id: string
@@ -203,7 +205,7 @@ export class Dialler {
     if (type === FRAME.welcome) {
       this.#welcome(link, readHello(reader.bytes(reader.left))).catch(this.#options.fault)
     } else if (type === FRAME.who) link.asked()
-    else if (type === FRAME.refuse) this.#rejected(link, reader.text8(), reader.text32())
+    else if (type === FRAME.refuse) this.#rejected(link, reader.text8(), reader.words32(MAX_REFUSAL_BYTES))
     else {
       const peer = this.#peerOf(link)
       if (peer === undefined) return

@@ -202,6 +202,13 @@ export class Reader {
   text32(): string {
     return this.text(this.u32())
   }
+
+  /** What a stranger says for people to read: the beginning of it, so that no more than that is ever kept. */
+  words32(maxBytes: number): string {
+    const length = this.u32()
+    const at = this.skip(length)
+    return this.buffer.toString('utf8', at, at + Math.min(length, maxBytes))
+  }
 }
 
 export const getU32 = (buffer: Uint8Array, at: number): number =>

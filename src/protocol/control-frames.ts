@@ -84,6 +84,8 @@ export interface Hello {
 
 const MAX_PATTERNS = 65_536
 const MAX_NAME_BYTES = 255
+/** Of why an address cannot be dialled, in UTF-16 units. */
+const MAX_WORDS = 512
 /** Addresses of one node that are told to others. */
 export const MAX_HOSTS = 8
 /** An IPv4 or IPv6 address or a host name, and nothing that ZeroMQ would read as something else. */
@@ -109,11 +111,14 @@ export const readHello = (body: Buffer): Hello => {
     token,
     taken,
     known,
-    unreachable: unreachable.slice(0, 512),
+    unreachable: beginningOf(unreachable),
     address: fields.address === null ? null : readAddressFields(fields.address),
     interest: readInterestFields(fields.interest),
   }
 }
+
+/** A copy, since a slice would keep the whole of what a stranger has sent alive. */
+const beginningOf = (words: string): string => Buffer.from(words.slice(0, MAX_WORDS)).toString()
 
 export const writeInterest = (writer: Writer, interest: Interest): void => writer.bytes(pack(interest))
 

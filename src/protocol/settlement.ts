@@ -3,6 +3,9 @@ import { type Addressee, readAddressee, writeAddressee } from './addressee.ts'
 import type { Reader, Writer } from './bytes.ts'
 import { ID_BYTES } from './header.ts'
 
+/** Of what a member says to people, in UTF-16 units; its sender keeps it in the journal, once for each message. */
+export const MAX_TEXT = 2048
+
 /** Why a member gives a message back that it has not run. */
 export type HandedBack = 'busy' | 'no-handler' | 'closing'
 
@@ -60,17 +63,20 @@ export const writeSettlement = (writer: Writer, settlement: Settlement): void =>
   }
 }
 
+/** Three bytes are the most that a UTF-16 unit takes. */
+const wordsOf = (reader: Reader): string => reader.words32(3 * MAX_TEXT)
+
 export const readSettlement = (reader: Reader): Settlement => {
   const kind = reader.u8()
   switch (kind) {
     case KIND.handled:
       return { kind: 'handled', from: reader.u48(), count: reader.u32() }
     case KIND.failed:
-      return { kind: 'failed', number: reader.u48(), code: reader.text8(), text: reader.text32() }
+      return { kind: 'failed', number: reader.u48(), code: reader.text8(), text: wordsOf(reader) }
     case KIND.rejected:
-      return { kind: 'rejected', number: reader.u48(), code: reader.text8(), text: reader.text32() }
+      return { kind: 'rejected', number: reader.u48(), code: reader.text8(), text: wordsOf(reader) }
     case KIND.later:
-      return { kind: 'later', number: reader.u48(), delayMs: reader.u32(), text: reader.text32() }
+      return { kind: 'later', number: reader.u48(), delayMs: reader.u32(), text: wordsOf(reader) }
     case KIND['handed-back']: {
       const number = reader.u48()
       return { kind: 'handed-back', number, why: REASONS[reader.u8()] ?? 'busy' }

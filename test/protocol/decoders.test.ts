@@ -34,6 +34,7 @@ import { Frame } from '../../src/protocol/frame.ts'
 import { KIND, writePrefix } from '../../src/protocol/header.ts'
 import { encodePayload } from '../../src/protocol/payload.ts'
 import { decodeHeaders, readRecord, writeRecord } from '../../src/protocol/record.ts'
+import { readSettlement, writeSettlement } from '../../src/protocol/settlement.ts'
 import { topicFrame } from '../../src/protocol/topics.ts'
 import { Follow } from '../../src/transport/follow.ts'
 import { readControlBatch } from '../../src/transport/link.ts'
@@ -372,6 +373,21 @@ test('decoders - a length that its bytes do not have allocates nothing', () => {
   expect(() => followTaking({ steps: 0 }).take([topicFrame('a'), short])).toThrow(
     expect.objectContaining({ code: 'MALFORMED' }),
   )
+})
+
+test('decoders - of what strangers say for people to read no more than the beginning is kept (G6)', () => {
+  const words = 'ü'.repeat(1_000_000)
+  for (const kind of ['failed', 'rejected', 'later'] as const) {
+    const said = written((writer) =>
+      writeSettlement(writer, { kind, number: 1, code: 'X', delayMs: 0, text: words }),
+    )
+    const reader = new Reader(said)
+    const settlement = readSettlement(reader)
+    expect(settlement).toMatchObject({ kind, text: expect.stringMatching(/^ü{2048,3072}$/) })
+    expect(reader.left).toBe(0)
+  }
+  const long = written((writer) => writeHello(writer, { ...readHello(hello), unreachable: words }))
+  expect(readHello(long).unreachable).toBe('ü'.repeat(512))
 })
 
 test('decoders - a version that this node does not speak is told apart from what is no skein batch at all', () => {
