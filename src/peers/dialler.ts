@@ -136,7 +136,7 @@ export class Dialler {
     this.#roster.unlist(id)
     const peer = this.#roster.get(id)
     if (peer?.boot !== boot) return
-    if (peer.state === 'seen') this.#roster.forget(peer)
+    if (peer.state === 'seen' && peer.route === undefined) this.#roster.down(peer, 'it said goodbye', [])
     else this.#roster.doubt(peer)
   }
 
@@ -346,7 +346,7 @@ export class Dialler {
     // Somebody may be there who is stopped or walled in, and whoever looks for the reason shall find it.
     if (known === undefined && kind === 'silent') this.#list(candidate, reason, 'NO_ANSWER')
     if (known === undefined || known.boot !== boot) return
-    if (known.route !== undefined && known.state !== 'down') this.#options.oneWay(known, reason)
+    if (known.route !== undefined) this.#options.oneWay(known, reason)
     else this.redial(known)
   }
 

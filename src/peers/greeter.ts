@@ -198,6 +198,7 @@ export class Greeter {
     const route = this.#route(key, hello.number)
     const old = peer.route
     peer.route = route
+    if (peer.state === 'down') this.#roster.returned(peer)
     this.#routes.set(key, { route, peer })
     old?.close()
     route.closed = () => {

@@ -268,7 +268,7 @@ export class Roster {
   meet(hello: Hello): Peer | undefined {
     let peer = this.#peers.get(hello.id)
     if (peer !== undefined && peer.boot !== hello.boot) {
-      if (peer.isUp || peer.route !== undefined) this.down(peer, 'it was started anew')
+      if (peer.state !== 'down') this.down(peer, 'it was started anew')
       this.forget(peer)
       peer = undefined
     }
@@ -324,6 +324,13 @@ export class Roster {
     return this.#peers.has(id) || this.#refusing.has(id)
   }
 
+  /** It was lost and dials this node again: it is there, and has to be dialled. */
+  returned(peer: Peer): void {
+    peer.cancelGone()
+    peer.state = 'seen'
+    peer.reason = ''
+  }
+
   up(peer: Peer): void {
     peer.state = 'up'
     peer.redialMs = 0
@@ -355,7 +362,7 @@ export class Roster {
     peer.route = undefined
     link?.close()
     route?.close()
-    const wasMet = peer.isUp || route !== undefined || link !== undefined
+    const wasMet = peer.state !== 'down'
     peer.state = 'down'
     peer.reason = reason
     peer.mayLive = mayLive

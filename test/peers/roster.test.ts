@@ -89,3 +89,30 @@ test('roster - windows that were lost with a connection come with the next hello
   roster.interested(peer, { ...helloOf(peer.id, [service('q', 1)]).interest, revision: 4 })
   expect(peer.interest.services).toEqual([service('q', 64)])
 })
+
+test('roster - whoever came and left without ever being up leaves nothing behind in other modules either', () => {
+  const told: string[] = []
+  const { roster } = setUp({
+    down: ({ id }) => void told.push(`down ${id[0]}`),
+    gone: ({ id }) => void told.push(`gone ${id[0]}`),
+  })
+  const away = roster.meet(helloOf('1'.repeat(32)))!
+  roster.interested(away, helloOf(away.id).interest)
+  roster.down(away, 'its connection is gone')
+  const before = roster.meet(helloOf('2'.repeat(32)))!
+  const after = roster.meet({ ...helloOf(before.id), boot: 'c'.repeat(32) })
+  expect(after).not.toBe(before)
+  expect(told).toEqual(['down 1', 'down 2', 'gone 2'])
+  roster.close()
+})
+
+test('roster - a peer that was lost and dials this node again is not forgotten while it is connected', async () => {
+  const { roster, clock } = setUp()
+  const peer = roster.meet(helloOf('1'.repeat(32)))!
+  roster.up(peer)
+  roster.down(peer, 'its connection broke')
+  roster.returned(peer)
+  await clock.advance(60_000)
+  expect(roster.get(peer.id)).toBe(peer)
+  expect(peer.info()).toMatchObject({ state: 'seen' })
+})

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { createNode, type Peer } from '../../src/index.ts'
 import {
+  closeLater,
   collect,
   errorOf,
   eventually,
@@ -16,6 +17,7 @@ import {
   warningsOf,
 } from '../support/mesh.ts'
 import { threeFreePorts } from '../support/ports.ts'
+import { TcpProxy } from '../support/proxy.ts'
 
 const ID = 'ab'.repeat(16)
 
@@ -144,6 +146,25 @@ test('one-way - a peer that cannot be dialled back is listed so, with a warning 
   expect(a.stats().peers).toBe(0)
   await a.respond('ask', (query) => query).ready
   expect(await b.request('ask', 'still served', { waitMs: 5000 })).toBe('still served')
+})
+
+test('one-way - a peer that was lost and has come back is listed so again, and not forgotten while it is there', async () => {
+  const port = await threeFreePorts(['127.0.0.1'])
+  const shared = { mesh: meshName(), discovery: { registry: false } }
+  const a = await start({ ...shared, port, advertise: '127.0.0.3', goneMs: 1000 })
+  const proxy = closeLater(await TcpProxy.listen({ targetPort: port }))
+  const seeds = [`127.0.0.1:${proxy.port}`]
+  const b = await start({ ...shared, advertise: '127.0.0.2', discovery: { ...shared.discovery, seeds } })
+  await eventually(() => a.peers[0]?.state === 'one-way')
+  proxy.refuse()
+  proxy.reset()
+  await eventually(() => a.peers[0]?.state === 'down')
+  await proxy.accept()
+  await b.waitForPeers(1)
+  await eventually(() => a.peers[0]?.state === 'one-way')
+  const until = performance.now() + 1500
+  await eventually(() => a.peers[0]?.state !== 'one-way' || performance.now() > until)
+  expect(a.peers).toMatchObject([{ id: b.id, state: 'one-way' }])
 })
 
 test('listen: false - what it publishes is handed over and handled, by both subscribers, before publish resolves', async () => {
