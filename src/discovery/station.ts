@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { Service } from './advert.ts'
 
-export const SERVICE_TYPE = 'skein'
+const SERVICE_TYPE = 'skein'
 export const SERVICE_NAME = `_${SERVICE_TYPE}._tcp.local`
 /** What browsers of all types of service ask for. */
 const ALL_TYPES = '_services._dns-sd._udp.local'

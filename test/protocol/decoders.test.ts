@@ -10,10 +10,12 @@ import {
   readHello,
   readInterest,
   readTails,
+  readWindows,
   type Service,
   writeHello,
   writeInterest,
   writeTails,
+  writeWindows,
 } from '../../src/protocol/control-frames.ts'
 import {
   beginDeliveryBatch,
@@ -31,6 +33,7 @@ import {
 } from '../../src/protocol/feed-batch.ts'
 import { FilterSet } from '../../src/protocol/filters.ts'
 import { Frame } from '../../src/protocol/frame.ts'
+import { readGossip, writeGossip } from '../../src/protocol/gossip-frame.ts'
 import { KIND, writePrefix } from '../../src/protocol/header.ts'
 import { encodePayload } from '../../src/protocol/payload.ts'
 import { decodeHeaders, readRecord, writeRecord } from '../../src/protocol/record.ts'
@@ -111,6 +114,21 @@ const tails = written((writer) =>
     { topic: 'a', generation: 1, last: 2 },
     { topic: 'ü.b', generation: 3, last: 4 },
   ]),
+)
+const windows = written((writer) =>
+  writeWindows(writer, [SERVICE, { ...SERVICE, name: 'mail', kind: 'queue' }]),
+)
+const settlement = written((writer) =>
+  writeSettlement(writer, {
+    ...{ kind: 'handled-before', boot: BOOT, sequence: 7, addressee: { kind: 'queue', name: 'mail' } },
+  }),
+)
+const gossip = written((writer) =>
+  writeGossip(writer, {
+    kind: 'tell',
+    members: [{ id: ID, boot: BOOT, name: 'one', endpoints: ['tcp://127.0.0.1:1', 'tcp://db.local:2'] }],
+    done: true,
+  }),
 )
 const record = written((writer) => writeRecord(writer, payload, true))
 const control = written((writer) => {
@@ -232,6 +250,9 @@ const inboxTaking = (work: Work): { take: (frames: Buffer[]) => void; token: str
 test.each<[string, Buffer, (bytes: Buffer) => void]>([
   ['a hello', hello, readHello],
   ['an interest', interest, readInterest],
+  ['windows', windows, (bytes) => readWindows(new Reader(bytes), [SERVICE])],
+  ['a settlement', settlement, (bytes) => readSettlement(new Reader(bytes))],
+  ['gossip', gossip, (bytes) => readGossip(new Reader(bytes))],
   ['tails', tails, (bytes) => readTails(new Reader(bytes))],
   ['headers', payload.headers!, decodeHeaders],
   ['a record', record, (bytes) => readMessage('a', readRecord(new Reader(bytes), new Frame(bytes)))],
