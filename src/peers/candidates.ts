@@ -160,11 +160,8 @@ export class Candidates {
       if (!known.hints.some((other) => other.sighting.source === sighting.source)) known.hints.push(hint)
       return
     }
-    if (this.#closed || this.#byEndpoint.size >= MAX_CANDIDATES) return
-    if (isHearsay(sighting) && this.#hearsay >= MAX_HEARSAY) {
-      if (this.#waiting.length < MAX_WAITING) this.#waiting.push([hint, endpoint])
-      return
-    }
+    if (this.#closed) return
+    if (!this.#hasRoom(hint)) return this.#wait(hint, endpoint)
     const { clock, open } = this.#options
     const { id, boot } = sighting
     const expected = { endpoint, since: clock.now(), hints: [hint], id, boot, shown: false }
@@ -195,11 +192,23 @@ export class Candidates {
 
   /** Tries the hints that waited; whoever has come by another way meanwhile need not be visited. */
   #goOn(): void {
-    while (this.#hearsay < MAX_HEARSAY) {
-      const next = this.#waiting.shift()
-      if (next === undefined) return
+    for (;;) {
+      const next = this.#waiting[0]
+      if (next === undefined || !this.#hasRoom(next[0])) return
+      this.#waiting.shift()
       if (this.#options.isMissing(next[0].sighting)) this.#try(...next)
     }
+  }
+
+  #hasRoom({ sighting }: Hint): boolean {
+    return this.#byEndpoint.size < MAX_CANDIDATES && (!isHearsay(sighting) || this.#hearsay < MAX_HEARSAY)
+  }
+
+  /** Those that have come by themselves, or were named by the user, go before hearsay. */
+  #wait(hint: Hint, endpoint: string): void {
+    if (!isHearsay(hint.sighting)) this.#waiting.unshift([hint, endpoint])
+    else if (this.#waiting.length < MAX_WAITING) this.#waiting.push([hint, endpoint])
+    if (this.#waiting.length > MAX_WAITING) this.#waiting.pop()
   }
 
   #index(candidate: Candidate): void {
