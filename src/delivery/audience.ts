@@ -46,11 +46,12 @@ export class Audience {
     this.#options = options
     this.#groups = new Groups({
       ...options,
-      stated: (group) => this.#stated(group),
+      stated: () => statedBy(this.#services()),
       forgotten: (name) => {
         this.changed()
         options.forgotten({ kind: 'group', name })
       },
+      changed: () => this.changed(),
       warning: options.fault,
     })
   }
@@ -89,7 +90,6 @@ export class Audience {
   }
 
   withdrawn(group: string, pattern: string): void {
-    this.changed()
     this.#groups.withdrawn(group, pattern)
   }
 
@@ -141,13 +141,9 @@ export class Audience {
     return { addressees, backlogs: addressees.map((each) => this.#options.backlogOf(each)) }
   }
 
-  #stated(group: string): Set<string> {
-    const { peers, services } = this.#options
-    const patterns = statedBy(peers(), group)
-    for (const service of services())
-      if (service.kind === 'group' && service.name === group)
-        for (const pattern of service.patterns) patterns.add(pattern)
-    return patterns
+  *#services(): IterableIterator<readonly Service[]> {
+    yield this.#options.services()
+    for (const { interest } of this.#options.peers()) yield interest.services
   }
 }
 

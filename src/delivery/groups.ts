@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
-import type { Peer } from '../peers/peer.ts'
+import type { Service } from '../protocol/control-frames.ts'
 import { matches } from '../protocol/topics.ts'
 import type { Ledger, Recovered } from './ledger.ts'
 
@@ -23,9 +23,11 @@ export interface GroupsOptions {
   /** Ms since 1970, which do not jump while the node runs. */
   time(): number
   readonly rememberMs: number
-  /** Which of a group's patterns members state now. */
-  stated(group: string): Set<string>
+  /** Which patterns the members of each group state now: a look at every service of every peer. */
+  stated(): ReadonlyMap<string, ReadonlySet<string>>
   forgotten(group: string): void
+  /** Some group wants less than before. */
+  changed(): void
   warning(error: unknown): void
 }
 
@@ -35,6 +37,8 @@ export class Groups {
   readonly #groups = new Map<string, Group>()
   #ledger: Ledger | undefined
   #cancel: (() => void) | undefined
+  /** Patterns that were withdrawn in this turn, by group. */
+  readonly #withdrawn = new Map<string, Set<string>>()
   /** That there are too many was said. */
   #isFull = false
 
@@ -95,11 +99,27 @@ export class Groups {
 
   /** The group does not want this pattern any more, unless another member states it still. */
   withdrawn(name: string, pattern: string): void {
-    const group = this.#groups.get(name)
-    if (group === undefined || this.#options.stated(name).has(pattern)) return
-    if (!group.patterns.delete(pattern)) return
-    if (group.patterns.size > 0) this.#note(name, group)
-    else this.#forget(name, group)
+    if (this.#groups.get(name)?.patterns.has(pattern) !== true) return
+    // Once a turn, however many are withdrawn in it: a look at what is stated may be a look at very much.
+    if (this.#withdrawn.size === 0) this.#options.clock.turn(() => this.#withdraw())
+    const patterns = this.#withdrawn.get(name)
+    if (patterns === undefined) this.#withdrawn.set(name, new Set([pattern]))
+    else patterns.add(pattern)
+  }
+
+  #withdraw(): void {
+    const stated = this.#options.stated()
+    for (const [name, patterns] of this.#withdrawn) {
+      const group = this.#groups.get(name)
+      const before = group?.patterns.size
+      for (const pattern of patterns)
+        if (stated.get(name)?.has(pattern) !== true) group?.patterns.delete(pattern)
+      if (group === undefined || group.patterns.size === before) continue
+      if (group.patterns.size > 0) this.#note(name, group)
+      else this.#forget(name, group)
+    }
+    this.#withdrawn.clear()
+    this.#options.changed()
   }
 
   #tooMany(what: string, limit: number): void {
@@ -130,22 +150,26 @@ export class Groups {
   }
 
   #look(): void {
-    const { clock, time, rememberMs, stated } = this.#options
+    const { clock, time, rememberMs } = this.#options
+    const stated = this.#options.stated()
     for (const [name, group] of [...this.#groups]) {
-      const patterns = stated(name)
-      if (patterns.size > 0) this.seen(name, [...patterns])
+      const patterns = stated.get(name)
+      if (patterns !== undefined) this.seen(name, [...patterns])
       else if (time() - group.seenAt > rememberMs) this.#forget(name, group)
     }
     this.#cancel = clock.after(LOOK_MS, () => this.#look())
   }
 }
 
-/** What members of this group among the peers state. */
-export const statedBy = (peers: Iterable<Peer>, group: string): Set<string> => {
-  const patterns = new Set<string>()
-  for (const { interest } of peers)
-    for (const service of interest.services)
-      if (service.kind === 'group' && service.name === group)
-        for (const pattern of service.patterns) patterns.add(pattern)
-  return patterns
+/** What the members of each group state. */
+export const statedBy = (all: Iterable<readonly Service[]>): Map<string, Set<string>> => {
+  const stated = new Map<string, Set<string>>()
+  for (const services of all)
+    for (const { kind, name, patterns } of services) {
+      if (kind !== 'group') continue
+      const known = stated.get(name) ?? new Set()
+      for (const pattern of patterns) known.add(pattern)
+      stated.set(name, known)
+    }
+  return stated
 }
