@@ -1,4 +1,4 @@
-import type { SendOptions } from './delivery/outbox.ts'
+import type { SendOptions } from './delivery/admission.ts'
 import type { PublishOptions, PublishOwedOptions, PushOptions } from './delivery/publisher.ts'
 import type { RequestManyOptions, RequestOptions } from './delivery/requests.ts'
 import type { RespondOptions } from './delivery/responders.ts'

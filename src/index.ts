@@ -1,6 +1,6 @@
+export type { SendOptions } from './delivery/admission.ts'
 export type { DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
 export type { Gap, Message, Origin } from './delivery/message.ts'
-export type { SendOptions } from './delivery/outbox.ts'
 export type { OwedInspection, OwedMessage, OwedPart } from './delivery/owed-inspection.ts'
 export { inspectOwed } from './delivery/owed-inspection.ts'
 export type { PublishOptions, PublishOwedOptions, PushOptions } from './delivery/publisher.ts'

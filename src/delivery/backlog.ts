@@ -3,7 +3,7 @@ import type { Addressee } from '../protocol/addressee.ts'
 import { bodyBytes } from '../protocol/record.ts'
 import type { Verdict } from './delivery-lane.ts'
 import { KeyLines } from './key-lines.ts'
-import { type Copy, type HandedCopy, type Member, Places } from './places.ts'
+import { type Copy, type Giver, type HandedCopy, type Member, Places } from './places.ts'
 import type { Ending } from './receipt.ts'
 import { Timeline } from './timeline.ts'
 
@@ -40,7 +40,7 @@ export interface BacklogOptions {
  * Everything that is owed to one addressee, and which of its members gets what next: in order, within their windows,
  * one at a time for each key, and what may have killed a member one at a time.
  */
-export class Backlog {
+export class Backlog implements Giver {
   readonly addressee: Addressee
   readonly #options: BacklogOptions
   readonly #places: Places
@@ -142,7 +142,6 @@ export class Backlog {
     this.#places.leave(id)
   }
 
-  /** A member was lost with this in its hands. */
   lost(handed: HandedCopy): void {
     const { copy, place } = handed
     if (!this.#places.end(handed)) return
@@ -155,7 +154,6 @@ export class Backlog {
     this.pump()
   }
 
-  /** The way to the member broke, and it is back: it has this still, or never got it. */
   rehand(handed: HandedCopy): void {
     if (!this.#places.end(handed)) return
     handed.copy.heldBy = handed.place.member.id

@@ -41,7 +41,7 @@ export class Leases {
     ]
     this.#doubts.delete(peer.id)
     if (mayLive && !this.#isClosed) this.#doubts.set(peer.id, { peer, handed: all })
-    else for (const each of all) each.backlog.lost(each)
+    else for (const each of all) each.giver.lost(each)
   }
 
   /** It is back: under the same boot it has what it was given, or never got it. */
@@ -50,14 +50,14 @@ export class Leases {
     if (doubt === undefined) return
     this.#doubts.delete(peer.id)
     for (const handed of doubt.handed)
-      if (doubt.peer.boot === peer.boot) handed.backlog.rehand(handed)
-      else handed.backlog.lost(handed)
+      if (doubt.peer.boot === peer.boot) handed.giver.rehand(handed)
+      else handed.giver.lost(handed)
   }
 
   /** Nothing is owed to this backlog any more: what a silent peer had of it is in nobody's hand. */
   release(peer: Peer, backlog: Backlog): void {
     for (const handed of this.#doubts.get(peer.id)?.handed ?? [])
-      if (handed.backlog === backlog) backlog.lost(handed)
+      if (handed.giver === backlog) backlog.lost(handed)
   }
 
   #look(): void {
@@ -76,6 +76,6 @@ export class Leases {
     if (now - peer.heardAt <= handed.place.member.leaseMs) return
     // It would be the one with the least in hand: as long as nothing is heard of it, it gets nothing.
     handed.place.busyUntil = now + 2 * LOOK_MS
-    if (!handed.isOver) handed.backlog.lost(handed)
+    if (!handed.isOver) handed.giver.lost(handed)
   }
 }

@@ -89,13 +89,11 @@ export class Ledger {
   readonly #writer = new Writer()
   readonly #fault: (error: unknown) => void
   readonly #dedupeIds: DedupeIds | undefined
-  readonly #isVolatile: boolean
 
   constructor(journal: Journal, fault: (error: unknown) => void, dedupeIds?: DedupeIds) {
     this.#journal = journal
     this.#fault = fault
     this.#dedupeIds = dedupeIds
-    this.#isVolatile = journal.stats().durability === 'memory'
   }
 
   /** Reads what is owed. */
@@ -230,7 +228,7 @@ export class Ledger {
   /** Keeps an id whose message has ended, mostly in its place; resolves to true when the message will not come back. */
   async #keepId(sent: EndedId, options: AppendOptions): Promise<boolean> {
     const until = this.#dedupeIds?.ended(sent) ?? 0
-    if (this.#isVolatile) return await this.#journal.settle(sent.sequence)
+    if (this.#journal.stats().durability === 'memory') return await this.#journal.settle(sent.sequence)
     try {
       const { journal, bytes } = this.#bytes((writer) => writeSent(writer, { ...sent, until }))
       const { sequence, durable } = journal.append(RECORD.sent, [bytes], options)

@@ -5,10 +5,10 @@ import type { Journal } from '../journal/journal.ts'
 import type { Peer } from '../peers/peer.ts'
 import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
 import type { Service } from '../protocol/control-frames.ts'
-import { bodyBytes, type Headers, type Payload } from '../protocol/record.ts'
+import type { Payload } from '../protocol/record.ts'
 import type { Settlement } from '../protocol/settlement.ts'
-import { type Accepted, Admission } from './admission.ts'
-import { Audience, type Destination } from './audience.ts'
+import { Admission, type SendOptions } from './admission.ts'
+import { Audience } from './audience.ts'
 import { Backlog } from './backlog.ts'
 import { type DeadLetter, DeadLetters } from './dead-letters.ts'
 import { type Dedupe, DedupeIds } from './dedupe-ids.ts'
@@ -23,19 +23,6 @@ import { type Ending, type Receipt, ReceiptBook } from './receipt.ts'
 
 const SWEEP_MS = 60_000
 
-export interface SendOptions {
-  headers?: Headers
-  key?: string
-  /** Not before so many ms have passed. */
-  delayMs?: number
-  /** It expires after so many ms. */
-  ttlMs?: number
-  /** A second send of the same id, while the first is owed or within 5 min after, is the first. */
-  dedupeId?: string
-  /** Most that the send waits for room, in ms. */
-  roomTimeoutMs?: number
-}
-
 export interface OutboxOptions extends Omit<MembershipOptions, 'settled'> {
   readonly clock: Clock
   readonly changes: Changes
@@ -48,20 +35,6 @@ export interface OutboxOptions extends Omit<MembershipOptions, 'settled'> {
   readonly maxDeadLetters: number
   dead(letter: DeadLetter): void
   fault(error: unknown): void
-}
-
-/** A message that waits for the disk. */
-interface Sending {
-  /** 0 as long as it is not accepted. */
-  sequence: number
-  readonly envelope: Envelope
-  readonly payload: Payload
-  /** Of its value. */
-  readonly bytes: number
-  /** Those of `to` that may be owed more. */
-  readonly owed: Destination
-  readonly to: Destination
-  readonly dedupe: Dedupe | undefined
 }
 
 /** What this node owes at least once: accepted, journaled, handed over, and settled or buried. */
@@ -85,6 +58,8 @@ export class Outbox {
   #settleDue: Promise<boolean> | undefined
   #timeOffset = 0
   #cancelSweep: (() => void) | undefined
+  /** For nodes that were owed something before this one was started. */
+  readonly #cancelWaits: (() => void)[] = []
   #isDraining = false
 
   constructor(options: OutboxOptions) {
@@ -92,8 +67,15 @@ export class Outbox {
     const { self, clock, lanes, dead, fault } = options
     const time = (): number => this.time()
     this.#book = new ReceiptBook(self.id, self.boot)
-    this.#admission = new Admission(options)
     this.#dedupeIds = new DedupeIds({ time, forget: (record) => void this.#ledger.drop(record) })
+    this.#admission = new Admission({
+      ...options,
+      time,
+      book: this.#book,
+      dedupeIds: this.#dedupeIds,
+      sentBefore: (dedupe) => this.#receiptOf(dedupe),
+      accepted: (message, to) => this.#distribute(message, to.backlogs),
+    })
     this.#leases = new Leases(clock, lanes)
     this.#membership = new Membership({ ...options, settled: () => void this.#flush() })
     this.#expiries = new Expiries(
@@ -153,12 +135,12 @@ export class Outbox {
         `publish to '${topic}' at least once: nobody subscribes to it; wait for one, name groups in 'owedTo', or set 'allowNobody'`,
       )
     }
-    return this.#send(topic, payload, to, options, 'publish')
+    return this.#admission.send(topic, payload, to, options, 'publish')
   }
 
   /** Gives a queue something to do. */
   push(queue: string, payload: Payload, options: SendOptions): Promise<Receipt> {
-    return this.#send(queue, payload, this.#audience.queue(queue), options, 'push')
+    return this.#admission.send(queue, payload, this.#audience.queue(queue), options, 'push')
   }
 
   /** Whether something was sent there before, so that its name is known to be a good one. */
@@ -210,7 +192,7 @@ export class Outbox {
     const index = loaded.envelope.addressees.findIndex((each) => addresseeKey(each) === key)
     if (index === -1 || this.#ledger.failuresOf(sequence, index)?.isSettled) return
     const isIt = (each: Handed): each is HandedCopy =>
-      each instanceof HandedCopy && each.backlog === backlog && each.copy.loaded.sequence === sequence
+      each instanceof HandedCopy && each.giver === backlog && each.copy.loaded.sequence === sequence
     const inHand = this.#options.lanes.handedTo(peer).find(isIt)
     let copy = inHand?.copy ?? backlog.find(sequence)
     if (copy === undefined && backlog.isUnloaded(sequence)) copy = this.#copy(loaded, index, true)
@@ -229,7 +211,7 @@ export class Outbox {
   /** It said goodbye: nothing that it had in hand is its fault, and its own subscriptions are over. */
   left(peer: Peer, handed: readonly Handed[]): void {
     for (const backlog of this.#backlogs.values()) backlog.leave(peer.id)
-    for (const each of handed) if (each instanceof HandedCopy) each.backlog.rehand(each)
+    for (const each of handed) if (each instanceof HandedCopy) each.giver.rehand(each)
     this.gone(peer)
   }
 
@@ -274,6 +256,7 @@ export class Outbox {
   async close(): Promise<void> {
     this.#admission.close()
     this.#cancelSweep?.()
+    for (const cancel of this.#cancelWaits) cancel()
     this.#leases.close()
     this.#audience.close()
     this.#expiries.close()
@@ -282,74 +265,6 @@ export class Outbox {
     if (this.#journal !== undefined) await this.#flush()
     this.#book.close()
     await this.#journal?.close()
-  }
-
-  /** No async function: what very many sends keep while they wait for the disk is most of what the collector sees. */
-  #send(
-    topic: string,
-    payload: Payload,
-    to: Destination,
-    options: SendOptions,
-    verb: 'publish' | 'push',
-  ): Promise<Receipt> {
-    const { key, delayMs, ttlMs, dedupeId } = options
-    const now = this.time()
-    const again = dedupeId === undefined ? undefined : this.#dedupeIds.find(dedupeId)
-    if (again !== undefined) {
-      again.receipt ??= this.#receiptOf(again)
-      return again.receipt
-    }
-    const what = `${verb} to '${topic}'`
-    const bytes = bodyBytes(payload)
-    const owed = this.#admission.within(to, bytes, what)
-    const envelope: Envelope = {
-      boot: this.#options.self.boot,
-      acceptedAt: now,
-      topic,
-      key,
-      dedupeId,
-      notBefore: delayMs === undefined ? undefined : now + Math.ceil(delayMs),
-      expiresAt: ttlMs === undefined ? undefined : now + Math.ceil(ttlMs),
-      retryOf: undefined,
-      addressees: owed.addressees,
-    }
-    const accepted = this.#admission.accept(envelope, payload)
-    // Counted before it is on the disk: many that are sent at once must not pass the quota together.
-    for (const backlog of owed.backlogs) backlog.expect(bytes)
-    const dedupe = dedupeId === undefined ? undefined : this.#dedupeIds.add(dedupeId, envelope.boot)
-    const sending: Sending = { sequence: 0, envelope, payload, bytes, owed, to, dedupe }
-    const receipt =
-      accepted === undefined
-        ? this.#sendLater(sending, options.roomTimeoutMs, what)
-        : this.#whenDurable(sending, accepted)
-    if (dedupe !== undefined) dedupe.receipt = receipt
-    return receipt
-  }
-
-  async #sendLater(sending: Sending, roomTimeoutMs: number | undefined, what: string): Promise<Receipt> {
-    const { envelope, payload } = sending
-    let accepted: Accepted
-    try {
-      accepted = await this.#admission.acceptLater(envelope, payload, roomTimeoutMs, what)
-    } catch (error) {
-      return this.#notSent(sending, error)
-    }
-    return await this.#whenDurable(sending, accepted)
-  }
-
-  #whenDurable(sending: Sending, { sequence, durable }: Accepted): Promise<Receipt> {
-    sending.sequence = sequence
-    if (sending.dedupe !== undefined) sending.dedupe.sequence = sequence
-    return durable.then(
-      () => this.#sent(sending),
-      (error: unknown) => this.#notSent(sending, error),
-    )
-  }
-
-  #notSent({ owed, bytes, envelope }: Sending, error: unknown): never {
-    for (const backlog of owed.backlogs) backlog.expect(-bytes)
-    if (envelope.dedupeId !== undefined) this.#dedupeIds.delete(envelope.dedupeId)
-    throw error
   }
 
   /** Of what an earlier boot has sent. */
@@ -362,19 +277,6 @@ export class Outbox {
     for (const index of owed.keys())
       if (this.#ledger.failuresOf(sequence, index)?.isSettled) receipt.end(index, { outcome: 'closed' })
     if (owed.length > 0) this.#receipts.set(sequence, receipt)
-    return receipt
-  }
-
-  /** It is accepted, and goes to its addressees. */
-  #sent({ sequence, envelope, payload, bytes, owed, to }: Sending): Receipt {
-    for (const backlog of owed.backlogs) backlog.expect(-bytes)
-    const refused = owed === to ? NOBODY : to.addressees.filter((each) => !owed.addressees.includes(each))
-    const all = refused === NOBODY ? to.addressees : [...owed.addressees, ...refused]
-    const receipt = this.#book.receipt(sequence, all)
-    for (let index = owed.addressees.length; index < all.length; index++)
-      receipt.end(index, { outcome: 'refused' })
-    this.#distribute({ sequence, envelope, payload, receipt }, owed.backlogs)
-    if (owed.addressees.length === 0) void this.#ledger.settle([{ sequence, index: 0 }])
     return receipt
   }
 
@@ -412,10 +314,11 @@ export class Outbox {
   /** A node that was owed something before this one was started is given the time to show up. */
   #awaitNode(addressee: Addressee): void {
     const { clock, goneMs, peers } = this.#options
-    clock.after(goneMs, () => {
+    const cancel = clock.after(goneMs, () => {
       for (const peer of peers()) if (nodeOf(peer).name === addressee.name) return
       this.#giveUp(addressee, 'gone')
     })
+    this.#cancelWaits.push(cancel)
   }
 
   #backlog(addressee: Addressee): Backlog {

@@ -215,6 +215,9 @@ export interface EndedId {
   readonly sequence: number
 }
 
+export const dedupeOf = ({ dedupeId: id, boot }: Envelope, sequence: number): EndedId | undefined =>
+  id === undefined ? undefined : { id, boot, sequence }
+
 export interface SentId extends EndedId {
   /** It is remembered until then: ms since 1970. */
   readonly until: number

@@ -1,9 +1,10 @@
 import type { Clock } from '../clock.ts'
+import type { Addressee } from '../protocol/addressee.ts'
 import type { HandedBack } from '../protocol/settlement.ts'
 import { matches } from '../protocol/topics.ts'
-import type { Backlog } from './backlog.ts'
 import type { Handed, Outgoing, Verdict } from './delivery-lane.ts'
 import type { Loaded, Owing } from './ledger.ts'
+import { dedupeOf } from './owed-record.ts'
 import type { Ending } from './receipt.ts'
 
 /** A member that had no room is offered something again after this, and later and later. */
@@ -49,9 +50,18 @@ export class Copy implements Owing {
   }
 
   get dedupe(): Owing['dedupe'] {
-    const { dedupeId: id, boot } = this.loaded.envelope
-    return id === undefined ? undefined : { id, boot, sequence: this.sequence }
+    return dedupeOf(this.loaded.envelope, this.loaded.sequence)
   }
+}
+
+/** Whose hand-overs they are. */
+export interface Giver {
+  readonly addressee: Addressee
+  settled(handed: HandedCopy, verdict: Verdict | undefined): void
+  /** The member was lost with it in its hands. */
+  lost(handed: HandedCopy): void
+  /** The way to the member broke, and it is back: it has this still, or never got it. */
+  rehand(handed: HandedCopy): void
 }
 
 /** Who can do a part of an addressee's work. */
@@ -86,29 +96,29 @@ export class HandedCopy implements Handed, Outgoing {
   number = 0
   readonly copy: Copy
   readonly place: Place
-  readonly backlog: Backlog
+  readonly giver: Giver
   /** Somebody else may have run it before. */
   readonly redelivered: boolean
   /** It counts no more: the lease has ended. The member may still say that it was handled. */
   isOver = false
 
-  constructor(copy: Copy, place: Place, backlog: Backlog) {
+  constructor(copy: Copy, place: Place, giver: Giver) {
     this.copy = copy
     this.place = place
-    this.backlog = backlog
+    this.giver = giver
     this.redelivered = copy.redelivered
   }
 
   settled(verdict: Verdict | undefined): void {
-    this.backlog.settled(this, verdict)
+    this.giver.settled(this, verdict)
   }
 
   get kind(): Outgoing['kind'] {
-    return this.backlog.addressee.kind
+    return this.giver.addressee.kind
   }
 
   get group(): string {
-    const { kind, name } = this.backlog.addressee
+    const { kind, name } = this.giver.addressee
     return kind === 'group' ? name : ''
   }
 
@@ -204,8 +214,8 @@ export class Places {
     return this.#mayHave(best, copy, payload.sizeBytes) ? best : undefined
   }
 
-  give(copy: Copy, place: Place, backlog: Backlog): void {
-    const handed = new HandedCopy(copy, place, backlog)
+  give(copy: Copy, place: Place, giver: Giver): void {
+    const handed = new HandedCopy(copy, place, giver)
     copy.state = 'handed'
     copy.handed = handed
     copy.heldBy = undefined
