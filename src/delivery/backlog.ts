@@ -200,8 +200,6 @@ export class Backlog implements Giver {
     switch (verdict.kind) {
       case 'handed-back':
         this.#places.handedBack(place, verdict.why)
-        // It has not run there: it is no more of a repeat than it was (G9).
-        copy.redelivered = handed.redelivered
         this.#urgent.push(copy)
         break
       case 'later':

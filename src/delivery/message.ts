@@ -69,7 +69,10 @@ export class Message<T = unknown> {
     return this.#handed?.attempt ?? 1
   }
 
-  /** It may have been handled before: by this node, another member, or one that was lost while it held it. */
+  /**
+   * It was handed over before, or its sender has been started anew since: it may have been handled, and it may come out of
+   * order.
+   */
   get redelivered(): boolean {
     return this.#handed?.redelivered ?? false
   }

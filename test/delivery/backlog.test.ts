@@ -36,7 +36,7 @@ const memberOf = (id: string, given: HandedCopy[]): Member => ({
 const shown = (given: readonly HandedCopy[]) =>
   given.map(({ sequence, redelivered, attempt }) => ({ sequence, redelivered, attempt }))
 
-test('backlog - what a member hands back has not run there: the next gets it as if it were the first (G9)', async () => {
+test('backlog - what a member hands back comes out of order at the next one, so it is flagged, and costs no attempt (G4, G9)', () => {
   const backlog = backlogOf(new FakeClock())
   const one: HandedCopy[] = []
   const two: HandedCopy[] = []
@@ -44,7 +44,7 @@ test('backlog - what a member hands back has not run there: the next gets it as 
   backlog.add(copyOf(1))
   backlog.join(memberOf('two', two))
   one[0]!.settled({ kind: 'handed-back', number: 0, why: 'closing' })
-  expect(shown(two)).toEqual([{ sequence: 1, redelivered: false, attempt: 1 }])
+  expect(shown(two)).toEqual([{ sequence: 1, redelivered: true, attempt: 1 }])
 })
 
 test('backlog - what a member failed with, or was lost with, the next gets as a repeat (G9)', async () => {
