@@ -146,6 +146,7 @@ export class Keeper {
       segments.replace([segment])
     }
     await this.#sweep()
+    this.#options.reserve.grow()
     this.#againAfterMs = AGAIN_AFTER_MS
     return true
   }

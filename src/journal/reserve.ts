@@ -1,9 +1,11 @@
 import { randomFillSync } from 'node:crypto'
-import { codeOf, type Files, writeAll } from './files.ts'
+import { codeOf, type File, type Files, isFull, writeAll } from './files.ts'
 
 export const RESERVE_NAME = 'reserve'
 /** Noise for so much takes a tenth of a millisecond. */
 const BLOCK_BYTES = 64 * 1024
+/** On a disk with less room than the whole reserve takes, half of that room will do, if it is so much. */
+const LEAST_BYTES = 64 * 1024
 
 /**
  * Room on the disk that is taken while there is some, and given back when there is none left: what settles, buries or
@@ -13,7 +15,9 @@ export class Reserve {
   readonly #files: Files
   readonly #path: string
   readonly #bytes: number
-  #isHeld = false
+  #heldBytes = 0
+  /** There may be more room than when it was filled last. */
+  #mayGrow = true
   /** Filling and giving back, one after the other. */
   #work: Promise<unknown> = Promise.resolve()
 
@@ -25,7 +29,7 @@ export class Reserve {
   }
 
   get isHeld(): boolean {
-    return this.#bytes === 0 || this.#isHeld
+    return this.#bytes === 0 || this.#heldBytes > 0
   }
 
   /** Looks whether it is there from an earlier time. */
@@ -33,32 +37,36 @@ export class Reserve {
     if (this.#bytes === 0) return
     try {
       const file = await this.#files.open(this.#path, 'read')
-      this.#isHeld = (await file.size()) === this.#bytes
+      const bytes = await file.size()
       await file.close()
+      if (bytes >= Math.min(LEAST_BYTES, this.#bytes) && bytes <= this.#bytes) this.#heldBytes = bytes
     } catch {
-      this.#isHeld = false
+      this.#heldBytes = 0
     }
+  }
+
+  /** There is more room on the disk: a small reserve may become larger. */
+  grow(): void {
+    this.#mayGrow = true
   }
 
   /** Answers whether it is held afterwards. */
   fill(): Promise<boolean> {
     return this.#after(async () => {
-      if (this.isHeld) return true
-      try {
-        await this.#write()
-        this.#isHeld = true
-      } catch {
-        await this.#files.remove(this.#path).catch(() => {})
+      if (this.#heldBytes < this.#bytes && (this.#mayGrow || this.#heldBytes === 0)) {
+        this.#mayGrow = false
+        this.#heldBytes = await this.#write().catch(() => 0)
+        if (this.#heldBytes === 0) await this.#files.remove(this.#path).catch(() => {})
       }
-      return this.#isHeld
+      return this.isHeld
     })
   }
 
   /** Answers whether there is more room now. */
   release(): Promise<boolean> {
     return this.#after(async () => {
-      if (!this.#isHeld) return false
-      this.#isHeld = false
+      if (this.#heldBytes === 0) return false
+      this.#heldBytes = 0
       try {
         await this.#files.remove(this.#path)
         return true
@@ -74,16 +82,30 @@ export class Reserve {
     return done
   }
 
-  async #write(): Promise<void> {
-    const block = Buffer.allocUnsafe(Math.min(BLOCK_BYTES, this.#bytes))
-    const file = await this.#files.open(this.#path, 'create')
+  /** Answers how many bytes it has; 0 if there is not room enough for any. */
+  async #write(): Promise<number> {
+    const file = await this.#files.open(this.#path, this.#heldBytes === 0 ? 'create' : 'change')
     try {
-      for (let at = 0; at < this.#bytes; at += block.length) {
+      return await this.#extend(file)
+    } finally {
+      await file.close()
+    }
+  }
+
+  async #extend(file: File): Promise<number> {
+    const block = Buffer.allocUnsafe(Math.min(BLOCK_BYTES, this.#bytes))
+    let at = this.#heldBytes
+    try {
+      for (; at < this.#bytes; at += block.length) {
         randomFillSync(block)
         await writeAll(file, [block.subarray(0, this.#bytes - at)], at)
       }
-    } finally {
-      await file.close()
+      return this.#bytes
+    } catch (error) {
+      const half = Math.max(this.#heldBytes, Math.floor(at / 2))
+      if (!isFull(error) || half < LEAST_BYTES) throw error
+      await file.truncate(half)
+      return half
     }
   }
 }
