@@ -17,6 +17,7 @@ import { Following } from './delivery/following.ts'
 import { Inbox } from './delivery/inbox.ts'
 import { Lanes } from './delivery/lanes.ts'
 import type { Gap, Message } from './delivery/message.ts'
+import { Missed } from './delivery/missed.ts'
 import { Outbox } from './delivery/outbox.ts'
 import {
   Publisher,
@@ -199,7 +200,9 @@ export class Node {
       heard: (peer) => this.#roster.heard(peer),
       fault,
     })
+    const missed = new Missed()
     this.#lanes = new Lanes({
+      missed,
       boot,
       transport,
       clock,
@@ -209,6 +212,7 @@ export class Node {
       fault,
     })
     this.#outbox = new Outbox({
+      missed,
       self,
       clock,
       changes,
@@ -255,7 +259,6 @@ export class Node {
       up: (peer) => {
         this.#requests.changed()
         this.#following.up(peer)
-        this.#lanes.up(peer)
         this.#outbox.interested(peer)
         if (peer.visitor) return
         this.#gossip.met(peer.id)
@@ -277,7 +280,6 @@ export class Node {
       },
       gone: (peer) => {
         this.#following.gone(peer)
-        this.#lanes.gone(peer)
         this.#outbox.gone(peer)
         this.#inbox.down(peer)
       },

@@ -8,6 +8,7 @@ import type { Answers } from './answers.ts'
 import type { Following } from './following.ts'
 import type { Lanes } from './lanes.ts'
 import type { Gap } from './message.ts'
+import { MISSED } from './missed.ts'
 import type { Outbox } from './outbox.ts'
 import type { Requests } from './requests.ts'
 
@@ -63,7 +64,8 @@ export const dispatch = (peer: Peer, type: number, reader: Reader, onLink: boole
     case FRAME.missed: {
       const topic = reader.text8()
       const count = reader.u48()
-      return to.gap({ publisher: peer.id, topic, ...(count === 0 ? {} : { count }), reason: 'slow' })
+      const reason = reader.u8() === MISSED.lost ? 'lost' : 'slow'
+      return to.gap({ publisher: peer.id, topic, ...(count === 0 ? {} : { count }), reason })
     }
     default:
       // A later version may have kinds that we do not know; they are left unread.

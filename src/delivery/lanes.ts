@@ -2,7 +2,6 @@ import type { Clock } from '../clock.ts'
 import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
-import { FRAME } from '../protocol/control-frames.ts'
 import type { Payload } from '../protocol/record.ts'
 import { readSettlement, type Settlement } from '../protocol/settlement.ts'
 import {
@@ -12,11 +11,13 @@ import {
   type Outgoing,
   type Verdict,
 } from './delivery-lane.ts'
+import { MISSED, type Missed, tellMissed } from './missed.ts'
 
 /** A receiver without room is offered the message again after this. */
 const BUSY_AGAIN_MS = 50
 
 export interface LanesOptions extends DeliveryLaneOptions {
+  readonly missed: Missed
   /** A member has handled this before it was handed over by the present numbers; resolves when that is applied. */
   handledBefore(peer: Peer, settlement: Extract<Settlement, { kind: 'handled-before' }>): Promise<void>
   /** All settlements of a frame have been applied; resolves to true when that is recorded. */
@@ -30,8 +31,6 @@ export interface LanesOptions extends DeliveryLaneOptions {
 export class Lanes {
   readonly #options: LanesOptions
   readonly #lanes = new Map<Peer, DeliveryLane>()
-  /** What peers that were lost must be told if they return. */
-  readonly #missed = new Map<Peer, Set<string>>()
   #dropped = 0
 
   constructor(options: LanesOptions) {
@@ -49,7 +48,7 @@ export class Lanes {
       return
     }
     this.#dropped++
-    this.#tellMissed(peer, topic, 1)
+    tellMissed(peer, topic, 1, MISSED.slow)
   }
 
   hasRoom(peer: Peer, bytes: number): boolean {
@@ -146,22 +145,12 @@ export class Lanes {
     const lane = this.#lanes.get(peer)
     if (lane === undefined) return []
     this.#lanes.delete(peer)
-    if (lane.unsettledTopics.size > 0) this.#missed.set(peer, lane.unsettledTopics)
+    for (const topic of lane.unsettledTopics) this.#options.missed.add(peer.id + peer.boot, topic, 0)
     lane.close()
     const handed = [...lane.awaited]
     for (const each of handed)
       if (each instanceof Direct) each.lost(`was lost before it was handled: ${peer.reason}`)
     return handed
-  }
-
-  /** It is back under the same boot, and learns of what it may have missed; how much of it nobody knows. */
-  up(peer: Peer): void {
-    for (const topic of this.#missed.get(peer) ?? []) this.#tellMissed(peer, topic, 0)
-    this.#missed.delete(peer)
-  }
-
-  gone(peer: Peer): void {
-    this.#missed.delete(peer)
   }
 
   close(): void {
@@ -206,14 +195,6 @@ export class Lanes {
       ...{ kind, group, topic, boot: this.#options.boot, sequence, key: undefined },
       ...{ isOwed: false, attempt: 1, redelivered: false },
     }
-  }
-
-  #tellMissed(peer: Peer, topic: string, count: number): void {
-    const end = peer.link?.isOpen ? peer.link : peer.route
-    end?.send(FRAME.missed, (writer) => {
-      writer.text8(topic)
-      writer.u48(count)
-    })
   }
 
   #lane(peer: Peer): DeliveryLane {

@@ -17,6 +17,7 @@ import { Expiries } from './expiries.ts'
 import { Leases } from './leases.ts'
 import { type Buried, Ledger, type Loaded, type Recovered } from './ledger.ts'
 import { canBeGiven, Membership, type MembershipOptions, nodeOf } from './membership.ts'
+import type { Missed } from './missed.ts'
 import type { DeathReason, Envelope } from './owed-record.ts'
 import { Copy, HandedCopy, type Member } from './places.ts'
 import { type Ending, type Receipt, ReceiptBook } from './receipt.ts'
@@ -33,6 +34,7 @@ export interface OutboxOptions extends Omit<MembershipOptions, 'settled'> {
   /** Most that may be owed to one addressee. */
   readonly quotaBytes: number
   readonly maxDeadLetters: number
+  readonly missed: Missed
   dead(letter: DeadLetter): void
   fault(error: unknown): void
 }
@@ -168,6 +170,7 @@ export class Outbox {
   interested(peer: Peer): void {
     if (!canBeGiven(peer)) return
     this.#audience.interested(peer)
+    this.#options.missed.tell(peer)
     this.#serve(peer.id, peer.interest.services, (_, service) => this.#membership.peer(peer, service))
     this.#backlogs.get(addresseeKey(nodeOf(peer)))?.join(this.#membership.plain(peer))
     this.#leases.back(peer)
@@ -212,15 +215,12 @@ export class Outbox {
   left(peer: Peer, handed: readonly Handed[]): void {
     for (const backlog of this.#backlogs.values()) backlog.leave(peer.id)
     for (const each of handed) if (each instanceof HandedCopy) each.giver.rehand(each)
-    this.gone(peer)
+    this.#gone(peer, false)
   }
 
-  /** It is not waited for any more, or has come back under another boot. */
+  /** It is not waited for any more, or has come back under another boot; if this one returns, it is told. */
   gone(peer: Peer): void {
-    this.#audience.gone(nodeOf(peer))
-    const backlog = this.#backlogs.get(addresseeKey(nodeOf(peer)))
-    if (backlog !== undefined) this.#leases.release(peer, backlog)
-    this.#giveUp(nodeOf(peer), 'gone')
+    this.#gone(peer, true)
   }
 
   /** All that was said in one frame has been applied; resolves when it is recorded. */
@@ -316,7 +316,7 @@ export class Outbox {
     const { clock, goneMs, peers } = this.#options
     const cancel = clock.after(goneMs, () => {
       for (const peer of peers()) if (nodeOf(peer).name === addressee.name) return
-      this.#giveUp(addressee, 'gone')
+      this.#giveUp(addressee, 'gone', true)
     })
     this.#cancelWaits.push(cancel)
   }
@@ -443,25 +443,38 @@ export class Outbox {
     await this.#flush()
   }
 
-  /** Nothing is owed to it any more. */
-  #giveUp(addressee: Addressee, outcome: 'gone' | 'forgotten'): void {
+  #gone(peer: Peer, mayReturn: boolean): void {
+    this.#audience.gone(nodeOf(peer))
+    const backlog = this.#backlogs.get(addresseeKey(nodeOf(peer)))
+    if (backlog !== undefined) this.#leases.release(peer, backlog)
+    this.#giveUp(nodeOf(peer), 'gone', mayReturn)
+  }
+
+  /** Nothing is owed to it any more; a node that may return is to be told of that. */
+  #giveUp(addressee: Addressee, outcome: 'gone' | 'forgotten', mayReturn = false): void {
     const key = addresseeKey(addressee)
     const backlog = this.#backlogs.get(key)
     if (backlog === undefined) return
     this.#backlogs.delete(key)
     const { copies, unloaded } = backlog.giveUp(outcome)
-    for (const copy of copies) this.#end(copy, { outcome })
-    void this.#giveUpUnloaded(addressee, unloaded, outcome).catch(this.#options.fault)
+    const end = (copy: Copy): void => {
+      // Of one that was handed over nobody knows whether it was handled.
+      const count = copy.redelivered ? 0 : 1
+      if (mayReturn) this.#options.missed.add(addressee.name, copy.loaded.envelope.topic, count)
+      this.#end(copy, { outcome })
+    }
+    for (const copy of copies) end(copy)
+    void this.#giveUpUnloaded(addressee, unloaded, end).catch(this.#options.fault)
   }
 
   async #giveUpUnloaded(
     addressee: Addressee,
     sequences: readonly number[],
-    outcome: 'gone' | 'forgotten',
+    end: (copy: Copy) => void,
   ): Promise<void> {
     for (let from = 0; from < sequences.length; from += 256) {
       const copies = await this.#load(addressee, sequences.slice(from, from + 256))
-      for (const copy of copies) if (copy !== undefined) this.#end(copy, { outcome })
+      for (const copy of copies) if (copy !== undefined) end(copy)
       await this.#flush()
     }
     await this.#flush()

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Inbox } from '../../src/delivery/inbox.ts'
 import { Lanes } from '../../src/delivery/lanes.ts'
+import { Missed } from '../../src/delivery/missed.ts'
 import type { Settle } from '../../src/delivery/verdict.ts'
 import { SkeinError } from '../../src/errors.ts'
 import { Peer } from '../../src/peers/peer.ts'
@@ -56,6 +57,7 @@ class World {
       },
     } as unknown as Transport
     this.lanes = new Lanes({
+      missed: new Missed(),
       boot: BOOT,
       transport,
       clock: this.clock,

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import type { Gap } from '../../src/index.ts'
 import { SimulatedNetwork } from '../../src/testing.ts'
 import { keeping, type Warning } from '../support/mesh.ts'
 
@@ -24,3 +25,33 @@ test('returning - a node that is back under its id, and dialled by others while 
   }
   expect(warnings.filter(({ code }) => code === 'NODE_ID_IN_USE')).toEqual([])
 }, 30_000)
+
+test('returning - a subscriber that was given up after goneMs, and was there all the time, is told what it was owed (G5)', async () => {
+  const network = new SimulatedNetwork({ seed: 5 })
+  const [publisher, subscriber] = await Promise.all(
+    ['publisher', 'subscriber'].map((name) => network.createNode({ name, goneMs: 30_000 })),
+  )
+  const received: unknown[] = []
+  const gaps: Gap[] = []
+  subscriber!.on('gap', (gap) => gaps.push(gap))
+  await network.run(subscriber!.subscribe('order.*', (value) => void received.push(value)).ready)
+  const send = (topic: string, n: number) =>
+    network.run(publisher!.publish(topic, n, { delivery: 'at-least-once' }))
+  await network.run((await send('order.created', 0)).settled)
+  network.partition(network.hostOf(publisher!), network.hostOf(subscriber!))
+  // Found out at last: from then on nothing is handed over, so what is owed is known never to have come.
+  await network.advance(20_000)
+  const [owed] = [await send('order.created', 1), await send('order.created', 2), await send('order.paid', 3)]
+  await network.advance(60_000)
+  expect((await owed!.settled)[0]).toMatchObject({ outcome: 'gone' })
+  network.heal()
+  await network.advance(60_000)
+  expect(received).toEqual([0])
+  expect(gaps.filter(({ reason }) => reason === 'lost')).toEqual([
+    { publisher: publisher!.id, topic: 'order.created', count: 2, reason: 'lost' },
+    { publisher: publisher!.id, topic: 'order.paid', count: 1, reason: 'lost' },
+  ])
+  await network.run((await send('order.paid', 4)).settled)
+  expect(received).toEqual([0, 4])
+  await network.close()
+})
