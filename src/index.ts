@@ -1,5 +1,5 @@
 export type { SendOptions } from './delivery/admission.ts'
-export type { DeadLetter, DeadLetters } from './delivery/dead-letters.ts'
+export type { DeadLetter, DeadLetters, LastFailure } from './delivery/dead-letters.ts'
 export type { Gap, Message, Origin } from './delivery/message.ts'
 export type { OwedInspection, OwedMessage, OwedPart } from './delivery/owed-inspection.ts'
 export { inspectOwed } from './delivery/owed-inspection.ts'

@@ -232,6 +232,8 @@ export class Node {
     })
     this.#inbox = new Inbox({
       clock,
+      selfId: self.id,
+      died: (letter) => reports.emit('dead-letter', letter),
       peerOf: (token) => this.#roster.byToken(token),
       heard: (peer) => this.#roster.heard(peer),
       deliver: (addressee, message, record, held, settle) =>

@@ -42,6 +42,7 @@ export interface BacklogOptions {
  */
 export class Backlog implements Giver {
   readonly addressee: Addressee
+  readonly maxAttempts: number
   readonly #options: BacklogOptions
   readonly #places: Places
   /** Those that were loaded and wait for their first hand-over, in order. */
@@ -78,6 +79,7 @@ export class Backlog implements Giver {
   constructor(options: BacklogOptions) {
     this.#options = options
     this.addressee = options.addressee
+    this.maxAttempts = options.maxAttempts
     this.#places = new Places(options.clock, (at) => this.#wake(at))
     this.#later = new Timeline(options.clock, (copy) => this.#again(copy))
   }
@@ -341,7 +343,7 @@ export class Backlog implements Giver {
   #fail(copy: Copy, error: string, by: string): void {
     copy.failures++
     copy.lastError = error
-    if (copy.failures >= this.#options.maxAttempts) {
+    if (copy.failures >= this.maxAttempts) {
       this.#die(copy, 'attempts', by)
       return
     }

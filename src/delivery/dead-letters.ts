@@ -33,6 +33,13 @@ export interface DeadLetter {
 /** A dead letter that finds no room in the journal is tried again after this. */
 const BURY_AGAIN_MS = 1000
 
+/** A message that its sender gives up because of what happened here: the dead letter is kept there. */
+export interface LastFailure extends Omit<DeadLetter, 'id' | 'acceptedAt'> {
+  readonly id?: undefined
+  /** Id of the sender. */
+  readonly from: string
+}
+
 export interface DeadLettersOptions {
   readonly clock: Clock
   /** Ms since 1970, which do not jump while the node runs. */

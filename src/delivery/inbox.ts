@@ -8,6 +8,7 @@ import { type HandOver, readDeliveryHeader, readHandOver } from '../protocol/del
 import { Frame } from '../protocol/frame.ts'
 import { type Received, readRecord } from '../protocol/record.ts'
 import type { Settlement } from '../protocol/settlement.ts'
+import type { LastFailure } from './dead-letters.ts'
 import { type Held, Holds } from './holds.ts'
 import { Message } from './message.ts'
 import { SettlementLane } from './settlement-lane.ts'
@@ -18,6 +19,7 @@ const RESUME_AGAIN_MS = 100
 
 export interface InboxOptions {
   readonly clock: Clock
+  readonly selfId: string
   peerOf(token: string): Peer | undefined
   heard(peer: Peer): void
   /** Gives a message to those here who are its addressee; calls `settle` once if it was given. */
@@ -28,6 +30,8 @@ export interface InboxOptions {
     held: Held | undefined,
     settle?: Settle,
   ): void
+  /** A sender gives a message up because of what happened here. */
+  died(letter: LastFailure): void
 }
 
 interface Sender {
@@ -156,7 +160,10 @@ export class Inbox {
     }
     held.number = number
     held.state = 'running'
-    this.#options.deliver(addressee, message, record, held, (error) => this.#settled(peer.id, held, error))
+    this.#options.deliver(addressee, message, record, held, (error) => {
+      this.#settled(peer.id, held, error)
+      if (error !== undefined) this.#failed(message, held.addressee, handOver.isLast, error)
+    })
   }
 
   #settled(senderId: string, held: Held, error: SkeinError | undefined): void {
@@ -171,6 +178,22 @@ export class Inbox {
     // Some of several subscriptions may have handled it: they shall not again.
     if (held.done.size > 0) held.state = 'partial'
     else this.#holds.forget(senderId, held)
+  }
+
+  #failed(message: Message, { kind, name }: Addressee, isLast: boolean, error: SkeinError): void {
+    const verdict = verdictOn(0, error)
+    const isDead = verdict.kind === 'rejected' || (verdict.kind === 'failed' && isLast)
+    if (!isDead) return
+    const { id: messageId, topic, key, headers, from, attempt: attempts } = message
+    this.#options.died({
+      ...{ messageId, topic, headers, from, attempts },
+      ...(key !== undefined && { key }),
+      addressee: { kind, name: kind === 'node' ? this.#options.selfId : name },
+      value: verdict.code === 'MALFORMED' ? undefined : message.value,
+      reason: verdict.kind === 'rejected' ? 'rejected' : 'attempts',
+      lastError: `${verdict.code}: ${verdict.text}`,
+      diedAt: this.#options.clock.wall(),
+    })
   }
 
   #resume(peer: Peer, sender: Sender): void {

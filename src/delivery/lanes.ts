@@ -193,7 +193,7 @@ export class Lanes {
     const kind = group === '' ? 'node' : 'group'
     return {
       ...{ kind, group, topic, boot: this.#options.boot, sequence, key: undefined },
-      ...{ isOwed: false, attempt: 1, redelivered: false },
+      ...{ isOwed: false, attempt: 1, redelivered: false, isLast: false },
     }
   }
 

@@ -57,6 +57,8 @@ export class Copy implements Owing {
 /** Whose hand-overs they are. */
 export interface Giver {
   readonly addressee: Addressee
+  /** Failures until a message is given up. */
+  readonly maxAttempts: number
   settled(handed: HandedCopy, verdict: Verdict | undefined): void
   /** The member was lost with it in its hands. */
   lost(handed: HandedCopy): void
@@ -144,6 +146,10 @@ export class HandedCopy implements Handed, Outgoing {
 
   get attempt(): number {
     return this.copy.failures + 1
+  }
+
+  get isLast(): boolean {
+    return this.attempt >= this.giver.maxAttempts
   }
 }
 

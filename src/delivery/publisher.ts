@@ -113,10 +113,12 @@ export class Publisher {
     }
   }
 
-  /** How many other nodes are sure to get messages of this topic. */
+  /** How many other nodes are sure to get messages of this topic, or take part in a group that is. */
   subscribersOf(topic: string): number {
-    const { feed, hasFeed } = this.#options
-    return hasFeed ? feed.listenersOf(topic) : this.#interested(topic).length
+    const { feed, hasFeed, members } = this.#options
+    const plain = this.#interested(topic)
+    const others = members().filter((peer) => !plain.includes(peer) && isInGroupFor(peer, topic))
+    return (hasFeed ? feed.listenersOf(topic) : plain.length) + others.length
   }
 
   /** Own subscriptions get a copy, in a turn of their own as a remote message would. */
@@ -155,5 +157,10 @@ export class Publisher {
     )
   }
 }
+
+const isInGroupFor = ({ interest }: Peer, topic: string): boolean =>
+  interest.services.some(
+    ({ kind, patterns }) => kind === 'group' && patterns.some((pattern) => matches(pattern, topic)),
+  )
 
 const DONE: Promise<void> = Promise.resolve()

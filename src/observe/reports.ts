@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { Clock } from '../clock.ts'
-import type { DeadLetter } from '../delivery/dead-letters.ts'
+import type { DeadLetter, LastFailure } from '../delivery/dead-letters.ts'
 import type { Gap } from '../delivery/message.ts'
 import { messageOf, SkeinError } from '../errors.ts'
 import type { PeerInfo } from '../peers/peer.ts'
@@ -10,8 +10,8 @@ const MALFORMED_WARNING_MS = 100
 
 export interface Events {
   'peer-up': [peer: PeerInfo]
-  /** A message was given up: here as its sender. */
-  'dead-letter': [letter: DeadLetter]
+  /** A message was given up: by this node as its sender, or by another one because of a failure here. */
+  'dead-letter': [letter: DeadLetter | LastFailure]
   'peer-down': [peer: PeerInfo]
   gap: [gap: Gap]
   /** Something was dropped, refused or failed that no call of yours reports. */

@@ -15,6 +15,7 @@ const OWED_FLAG = 0x04
 const BOOT_FLAG = 0x08
 const KEY_FLAG = 0x10
 const REPEAT_FLAG = 0x20
+const LAST_FLAG = 0x40
 
 export interface DeliveryHeader {
   readonly token: string
@@ -44,6 +45,8 @@ export interface HandOver extends MessageId {
   /** Failures before this hand-over, plus one. */
   readonly attempt: number
   readonly redelivered: boolean
+  /** If it fails this time, too, it is given up. */
+  readonly isLast: boolean
 }
 
 export const beginDeliveryBatch = (
@@ -77,7 +80,7 @@ export const writeHandOver = (
   handOver: Omit<HandOver, 'number'>,
   boot: string,
 ): void => {
-  const { kind, group, topic, key, sequence, isOwed, attempt, redelivered } = handOver
+  const { kind, group, topic, key, sequence, isOwed, attempt, redelivered, isLast } = handOver
   const isOld = handOver.boot !== boot
   writer.u48(number)
   writer.u8(
@@ -85,7 +88,8 @@ export const writeHandOver = (
       (isOwed ? OWED_FLAG : 0) |
       (isOld ? BOOT_FLAG : 0) |
       (key === undefined ? 0 : KEY_FLAG) |
-      (redelivered ? REPEAT_FLAG : 0),
+      (redelivered ? REPEAT_FLAG : 0) |
+      (isLast ? LAST_FLAG : 0),
   )
   if (kind === 'group') writer.text8(group)
   writer.text8(topic)
@@ -107,5 +111,6 @@ export const readHandOver = (reader: Reader, sender: string): HandOver => {
   const attempt = isOwed ? reader.u16() : 1
   const key = (flags & KEY_FLAG) === 0 ? undefined : reader.text8()
   const redelivered = (flags & REPEAT_FLAG) !== 0
-  return { number, kind, group, topic, boot, sequence, key, isOwed, attempt, redelivered }
+  const isLast = (flags & LAST_FLAG) !== 0
+  return { number, kind, group, topic, boot, sequence, key, isOwed, attempt, redelivered, isLast }
 }

@@ -42,6 +42,7 @@ const batch = ({ tokenGiven, boot: sender }: Peer, accepted: string, sequence: n
     key: undefined,
     attempt: 1,
     redelivered: false,
+    isLast: false,
   } as const
   writeHandOver(writer, 7, { ...rest, ...id, isOwed: true }, sender)
   writeRecord(writer, payloadOf('work'), true)
@@ -55,6 +56,8 @@ const setUp = () => {
   const settles: Settle[] = []
   const peers = new Map<string, Peer>()
   const inbox = new Inbox({
+    selfId: 'self',
+    died: () => {},
     clock,
     peerOf: (token) => peers.get(token),
     heard: () => {},

@@ -67,6 +67,8 @@ class World {
       fault: (error) => this.faults.push(error),
     })
     this.inbox = new Inbox({
+      selfId: 'self',
+      died: () => {},
       clock: this.clock,
       peerOf: (token) => (token === this.sender.tokenGiven ? this.sender : undefined),
       heard: () => {},

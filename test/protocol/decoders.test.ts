@@ -171,6 +171,7 @@ const handOver = (number: number): HandOver => ({
   isOwed: number % 4 !== 0,
   attempt: number % 4 === 0 ? 1 : number,
   redelivered: number % 2 === 1,
+  isLast: number % 3 === 2,
 })
 
 const deliveryBatch = (token: string, count: number, claimed = count): Buffer => {
@@ -236,6 +237,8 @@ const followTaking = (work: Work): { take: (frames: Buffer[]) => void; barrier: 
 const inboxTaking = (work: Work): { take: (frames: Buffer[]) => void; token: string } => {
   const peer = new Peer(ID, BOOT, 'one')
   const inbox = new Inbox({
+    selfId: 'self',
+    died: () => {},
     clock: new FakeClock(),
     peerOf: (token) => (token === peer.tokenGiven ? peer : undefined),
     heard: () => {},

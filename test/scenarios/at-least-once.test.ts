@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { type DeadLetter, type Message, type Node, Reject, RetryLater } from '../../src/index.ts'
+import { type Message, type Node, Reject, RetryLater } from '../../src/index.ts'
 import { errorOf, eventually, mesh, meshName, start, warningsOf } from '../support/mesh.ts'
 
 const OWED = { delivery: 'at-least-once' } as const
@@ -78,8 +78,10 @@ test('pull - a handler that throws gets the message again, flagged, and after ma
   const mesh = meshName()
   const a = await start({ mesh, maxAttempts: 2 })
   const b = await start({ mesh })
-  const letters: DeadLetter[] = []
+  const letters: unknown[] = []
+  const there: unknown[] = []
   a.on('dead-letter', (letter) => letters.push(letter))
+  b.on('dead-letter', (letter) => there.push(letter))
   let isBroken = true
   const seen: [number, boolean][] = []
   b.pull('jobs', (_, message) => {
@@ -105,6 +107,10 @@ test('pull - a handler that throws gets the message again, flagged, and after ma
     reason: 'attempts',
     attempts: 2,
   })
+  const { id: _, acceptedAt: __, diedAt, ...known } = letter!
+  expect(there, 'the member whose failure was the last is told, too').toEqual([
+    { ...known, from: a.id, diedAt: expect.closeTo(diedAt, -4) },
+  ])
   isBroken = false
   const again = await a.deadLetters.retry(letter!.id)
   expect((await again.settled)[0]).toMatchObject({ outcome: 'handled' })
@@ -116,6 +122,8 @@ test('pull - a handler that throws gets the message again, flagged, and after ma
 test('pull - Reject buries a message at once, RetryLater spends no attempt', async () => {
   const [a, b] = await mesh(2)
   const attempts: number[] = []
+  const there: unknown[] = []
+  b.on('dead-letter', (letter) => there.push(letter))
   b.pull('jobs', (value, message) => {
     attempts.push(message.attempt)
     if (value === 'bad') throw new Reject('not an image')
@@ -127,6 +135,7 @@ test('pull - Reject buries a message at once, RetryLater spends no attempt', asy
   const [bad] = await (await a.push('jobs', 'bad')).settled
   expect(bad).toMatchObject({ outcome: 'dead', error: 'REJECTED: not an image' })
   expect(warningsOf(b), 'nobody failed').toEqual([])
+  expect(there).toMatchObject([{ reason: 'rejected', from: a.id, value: 'bad' }])
   expect(await a.deadLetters.list()).toMatchObject([{ reason: 'rejected', attempts: 1 }])
 })
 
@@ -183,6 +192,16 @@ test('group - it is owed what is published while all its members are away, and n
   second.subscribe('order.*', (value) => void got.push(value), { group: 'billing' })
   for (const receipt of receipts) expect((await receipt.settled)[0]).toMatchObject({ outcome: 'handled' })
   expect(got).toEqual([1, 2, 3])
+})
+
+test('waitForSubscribers - members of groups count, each node once', async () => {
+  const [a, b, c] = await mesh(3)
+  b.subscribe('order.*', () => {}, { group: 'billing' })
+  c.subscribe('order.created', () => {}, { group: 'audit' })
+  c.subscribe('order.>', () => {})
+  await a.waitForSubscribers('order.created', { count: 2 })
+  const error = await errorOf(() => a.waitForSubscribers('order.created', { count: 3, timeoutMs: 50 }))
+  expect(error).toMatchObject({ code: 'WAIT_TIMEOUT' })
 })
 
 test('group - withdrawn, nothing is kept for it any more', async () => {
