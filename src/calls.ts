@@ -50,7 +50,11 @@ export const checkPublishOptions = (options: PublishOptions | PublishOwedOptions
 
 const OWED_ONLY = new Set(['key', 'delayMs', 'ttlMs', 'dedupeId', 'roomTimeoutMs', 'allowNobody', 'owedTo'])
 
+/** What is pushed without any. */
+export const NO_OPTIONS: PushOptions = Object.freeze({})
+
 export const checkPushOptions = (options: PushOptions): void => {
+  if (options === NO_OPTIONS) return
   checkKeys('push', options, SENDING)
   checkSending(options)
 }

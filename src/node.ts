@@ -7,6 +7,7 @@ import {
   checkRequestOptions,
   checkRespondOptions,
   checkSubscribeOptions,
+  NO_OPTIONS,
 } from './calls.ts'
 import { Changes } from './changes.ts'
 import type { Clock } from './clock.ts'
@@ -565,7 +566,7 @@ export class Node {
    * @example
    * await node.push('resize', { image: 'cat.png' }, { key: 'cat.png', ttlMs: 3_600_000 })
    */
-  push(queue: string, value?: unknown, options: PushOptions = {}): Promise<Receipt> {
+  push(queue: string, value?: unknown, options: PushOptions = NO_OPTIONS): Promise<Receipt> {
     try {
       this.#assertOpen('push to', queue)
       checkPushOptions(options)

@@ -101,9 +101,8 @@ export class Admission {
       again.receipt ??= sentBefore(again)
       return again.receipt
     }
-    const what = `${verb} to '${topic}'`
     const bytes = bodyBytes(payload)
-    const owed = this.#within(to, bytes, what)
+    const owed = this.#within(to, bytes, verb, topic)
     const now = time()
     const envelope: Envelope = {
       boot: self.boot,
@@ -123,15 +122,16 @@ export class Admission {
     const sending: Sending = { sequence: 0, envelope, payload, bytes, owed, to, dedupe }
     const receipt =
       accepted === undefined
-        ? this.#sendLater(sending, options.roomTimeoutMs, what)
+        ? this.#sendLater(sending, options.roomTimeoutMs, verb)
         : this.#whenDurable(sending, accepted)
     if (dedupe !== undefined) dedupe.receipt = receipt
     return receipt
   }
 
-  async #sendLater(sending: Sending, roomTimeoutMs: number | undefined, what: string): Promise<Receipt> {
+  async #sendLater(sending: Sending, roomTimeoutMs: number | undefined, verb: string): Promise<Receipt> {
     let accepted: Accepted
     try {
+      const what = `${verb} to '${sending.envelope.topic}'`
       accepted = await this.#acceptLater(sending, roomTimeoutMs ?? this.#options.roomTimeoutMs, what)
     } catch (error) {
       return this.#notSent(sending, error)
@@ -168,7 +168,7 @@ export class Admission {
   }
 
   /** Those that may be owed so much more. @throws SkeinError OUTBOX_FULL if there is none */
-  #within(destination: Destination, bytes: number, what: string): Destination {
+  #within(destination: Destination, bytes: number, verb: string, topic: string): Destination {
     const { addressees, backlogs } = destination
     if (!backlogs.some((backlog) => this.#isOver(backlog, bytes))) return destination
     const mayHave = backlogs.map((backlog) => !this.#isOver(backlog, bytes))
@@ -180,7 +180,7 @@ export class Admission {
     const who = addressees.length === 1 ? 'its addressee' : 'every addressee'
     throw new SkeinError(
       'OUTBOX_FULL',
-      `${what}: ${who} is owed ${this.#options.quotaBytes} bytes already; wait until some are handled, or raise limits.quotaBytes`,
+      `${verb} to '${topic}': ${who} is owed ${this.#options.quotaBytes} bytes already; wait until some are handled, or raise limits.quotaBytes`,
     )
   }
 

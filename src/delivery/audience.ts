@@ -127,7 +127,7 @@ export class Audience {
     const found: { group: string; peer: Peer | undefined }[] = []
     for (const { addressee, members } of this.wanting(topic).backlogs) {
       if (addressee.kind !== 'group') continue
-      const places = [...members].filter(({ member }) =>
+      const places = members.all.filter(({ member }) =>
         member.patterns?.some((pattern) => matches(pattern, topic)),
       )
       const id = places[Math.floor(clock.random() * places.length)]?.member.id

@@ -101,7 +101,7 @@ export class Backlog implements Giver {
 
   /** Whether a member has something in hand. */
   get isBusy(): boolean {
-    for (const { outstanding } of this.#places) if (outstanding > 0) return true
+    for (const { outstanding } of this.#places.all) if (outstanding > 0) return true
     return false
   }
 

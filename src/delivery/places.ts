@@ -157,6 +157,8 @@ export class HandedCopy implements Handed, Outgoing {
 export class Places {
   readonly #clock: Clock
   readonly #byId = new Map<string, Place>()
+  /** The same, to be gone through for each message without an iterator. */
+  #all: readonly Place[] = []
   /** A member that is busy is to be looked at again at this time. */
   readonly #wake: (at: number) => void
 
@@ -169,8 +171,8 @@ export class Places {
     return this.#byId.size
   }
 
-  [Symbol.iterator](): IterableIterator<Place> {
-    return this.#byId.values()
+  get all(): readonly Place[] {
+    return this.#all
   }
 
   /** It is there from now on, or states anew how much it takes. */
@@ -182,6 +184,7 @@ export class Places {
         ...{ outstanding: 0, outstandingBytes: 0, suspect: undefined, busyMs: 0, busyUntil: 0 },
         lacksHandler: false,
       })
+      this.#all = [...this.#byId.values()]
       return
     }
     const { patterns, messages, bytes, leaseMs } = member
@@ -190,7 +193,7 @@ export class Places {
   }
 
   leave(id: string): void {
-    this.#byId.delete(id)
+    if (this.#byId.delete(id)) this.#all = [...this.#byId.values()]
   }
 
   /** Undefined where those that take it have no room. */
@@ -202,7 +205,7 @@ export class Places {
     let best: Place | undefined
     let bestRank = Number.NEGATIVE_INFINITY
     let isWanted = false
-    for (const place of this.#byId.values()) {
+    for (const place of this.#all) {
       const { member, outstanding } = place
       if (member.patterns !== undefined && !member.patterns.some((each) => matches(each, topic))) continue
       isWanted = true

@@ -120,7 +120,10 @@ export class Receipt implements Numbered {
   }
 
   #outcomes(): Outcome[] {
-    return this.#addressees.map((addressee, index) => outcomeOf(addressee, this.#endings![index]!))
+    const outcomes = new Array<Outcome>(this.#addressees.length)
+    for (let index = 0; index < outcomes.length; index++)
+      outcomes[index] = outcomeOf(this.#addressees[index]!, this.#endings![index]!)
+    return outcomes
   }
 
   toJSON(): object {

@@ -137,12 +137,12 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'src/delivery/inbox.ts',
     changes: [
       [
-        '    const held = found ?? this.#holds.add(peer.id, addressee, owed)\n',
+        '    const held = found ?? this.#holds.add(peer.id, addressee, handOver)\n',
         '    const marks = ((this as unknown as { marks: Map<string, number> }).marks ??= new Map())\n' +
           '    const mark = marks.get(peer.id) ?? 0\n' +
-          '    marks.set(peer.id, Math.max(mark, owed.sequence))\n' +
-          "    if (owed.sequence < mark) return sender.settlements.say({ kind: 'handled', from: number, count: 1 })\n" +
-          '    const held = found ?? this.#holds.add(peer.id, addressee, owed)\n',
+          '    marks.set(peer.id, Math.max(mark, handOver.sequence))\n' +
+          "    if (handOver.sequence < mark) return sender.settlements.say({ kind: 'handled', from: number, count: 1 })\n" +
+          '    const held = found ?? this.#holds.add(peer.id, addressee, handOver)\n',
       ],
     ],
     caughtBy: inFaults('acks.test.ts', 'takes no room for good'),
