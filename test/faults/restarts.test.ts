@@ -34,5 +34,11 @@ test('restarts - what a receiver handled for a sender that died before it knew i
     (outcomes) => outcomes[100] === 'handled',
     5000,
   )
+  // What was handled before is said again to each boot of the sender, or it would owe it for ever.
+  await until(
+    () => sender.ask<{ owed: number }>('stats'),
+    ({ owed }) => owed === 0,
+    5000,
+  )
   expect(await sender.ask('close')).toEqual({ unsettled: 0 })
 }, 30_000)

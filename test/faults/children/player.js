@@ -143,6 +143,7 @@ const commands = {
   latencies: () => Object.fromEntries([...settledAt].map(([n, at]) => [n, at - (sentAt.get(n) ?? 0)])),
   warnings: () => warnings,
   gaps: () => gaps,
+  stats: () => node().stats(),
   deadLetters: () => node().deadLetters.list(),
   retry: async ({ id }) => (await node().deadLetters.retry(id)).id,
 }
