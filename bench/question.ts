@@ -36,7 +36,10 @@ export const QUESTIONS = [
 export type QuestionName = (typeof QUESTIONS)[number]
 
 export const CONTENDERS = ['skein', 'bare'] as const
-export type ContenderName = (typeof CONTENDERS)[number]
+/** Compared by `brokers/run.ts` only: they need servers. */
+export const BROKERS = ['jetstream', 'redis'] as const
+export type BrokerName = (typeof BROKERS)[number]
+export type ContenderName = (typeof CONTENDERS)[number] | BrokerName
 
 /** The processes of a sample, in the order in which they start: the first one binds. */
 export const SIDES = { stream: ['send', 'receive'], requests: ['respond', 'request'] } as const
