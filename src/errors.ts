@@ -88,5 +88,11 @@ export class SkeinError extends Error {
 export const isSkeinError = (error: unknown, code?: ErrorCode): error is SkeinError =>
   error instanceof SkeinError && (code === undefined || error.code === code)
 
-/** The text of anything that was thrown. */
-export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+/** The text of anything that was thrown; even of a Proxy, or of what cannot be made a text. It never throws. */
+export const messageOf = (error: unknown): string => {
+  try {
+    return String(error instanceof Error ? error.message : error)
+  } catch {
+    return 'something was thrown that cannot be shown as a text'
+  }
+}

@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts'
 import { messageOf, SkeinError } from '../errors.ts'
 import type { Addressee } from '../protocol/addressee.ts'
 import type { Message } from './message.ts'
-import { Reject, RetryLater, type Settle } from './verdict.ts'
+import { type Settle, verdictOn } from './verdict.ts'
 
 /** A member holds as many messages that wait as it starts in this time: its sender is not idle, others do not starve. */
 const AHEAD_MS = 50
@@ -297,14 +297,16 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     }
     const startedAt = this.#isWork ? this.#options.clock.now() : 0
     let result: unknown
+    let isPromise: boolean
     try {
       result = this.#options.handler!(value, message)
+      isPromise = isThenable(result)
     } catch (error) {
       this.#took(startedAt)
       this.#failed(message, error, settle)
       return
     }
-    if (!isThenable(result)) {
+    if (!isPromise) {
       this.#took(startedAt)
       settle?.()
       return
@@ -322,7 +324,8 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
       this.#next()
     }
     const cancel = this.#timeLimit(message, (error) => over(() => this.#failed(message, error, settle)))
-    result.then(
+    // Not its own `then`, which may throw or never be fair.
+    Promise.resolve(result).then(
       () => over(() => settle?.()),
       (error: unknown) => over(() => this.#failed(message, error, settle)),
     )
@@ -353,7 +356,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Message<T>> {
     const error = this.#failure(message, cause)
     settle?.(error)
     // What it asked for is no failure; its sender is told.
-    if (!(cause instanceof RetryLater || cause instanceof Reject)) this.#options.fault(error)
+    if (verdictOn(0, error).kind === 'failed') this.#options.fault(error)
   }
 
   #failure(message: Message, cause: unknown): SkeinError {

@@ -1,5 +1,9 @@
 import { isSkeinError, messageOf, SkeinError } from '../errors.ts'
-import { MAX_TEXT, type Settlement } from '../protocol/settlement.ts'
+import type { Settlement } from '../protocol/settlement.ts'
+
+const MAX_TEXT = 2048
+const MAX_CODE_BYTES = 64
+const MAX_DELAY_MS = 2_147_483_647
 
 /** What happened to a message that its sender waits for; called once for each subscription it went to. */
 export type Settle = (error?: SkeinError) => void
@@ -20,7 +24,7 @@ export class RetryLater extends Error {
 
   constructor(delayMs: number, reason = 'the handler asked for a later time') {
     super(reason)
-    if (!(delayMs >= 0 && delayMs <= 2_147_483_647))
+    if (!isDelay(delayMs))
       throw new SkeinError('OPTION_INVALID', `RetryLater: ${delayMs} is not a time in milliseconds`)
     this.delayMs = delayMs
   }
@@ -51,23 +55,35 @@ export const verdictOn = (number: number, error: SkeinError): Settlement => {
     case 'MALFORMED':
       return { kind: 'rejected', number, code: error.code, text }
     default: {
-      const { cause } = error
-      if (cause instanceof RetryLater)
-        return {
-          kind: 'later',
-          number,
-          delayMs: Math.ceil(cause.delayMs),
-          text: cause.message.slice(0, MAX_TEXT),
-        }
-      const own = (cause as { code?: unknown } | null | undefined)?.code
-      const isRejected = cause instanceof Reject
-      const coded = typeof own === 'string' && own.length > 0 && own.length <= 64
-      const code = coded ? own : isRejected ? 'REJECTED' : error.code
-      const what = cause === undefined ? text : messageOf(cause).slice(0, MAX_TEXT)
-      return { kind: isRejected ? 'rejected' : 'failed', number, code, text: what }
+      const { delayMs, code, isReject } = askedBy(error.cause)
+      const what = (error.cause === undefined ? text : messageOf(error.cause)).slice(0, MAX_TEXT)
+      if (delayMs !== undefined) return { kind: 'later', number, delayMs, text: what }
+      if (isReject === true) return { kind: 'rejected', number, code: code ?? 'REJECTED', text: what }
+      return { kind: 'failed', number, code: code ?? error.code, text: what }
     }
   }
 }
+
+interface Asked {
+  readonly delayMs?: number
+  readonly code?: string
+  readonly isReject?: boolean
+}
+
+/** What a handler wants by what it threw. That may be anything: a Proxy or a getter that throws is a plain failure. */
+const askedBy = (thrown: unknown): Asked => {
+  try {
+    if (thrown instanceof RetryLater && isDelay(thrown.delayMs)) return { delayMs: Math.ceil(thrown.delayMs) }
+    const { code } = (thrown ?? {}) as { code?: unknown }
+    const isShown = typeof code === 'string' && code.length > 0 && Buffer.byteLength(code) <= MAX_CODE_BYTES
+    return { ...(isShown && { code }), isReject: thrown instanceof Reject }
+  } catch {
+    return {}
+  }
+}
+
+const isDelay = (delayMs: unknown): boolean =>
+  typeof delayMs === 'number' && delayMs >= 0 && delayMs <= MAX_DELAY_MS
 
 /** Whether nothing was tried: the message goes to another member, or waits. */
 export const isHandedBack = (error: SkeinError): boolean =>
