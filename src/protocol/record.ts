@@ -35,6 +35,8 @@ export interface Received {
 /** Checks and encodes headers once per message, however many peers it goes to. */
 export const encodeHeaders = (headers: Headers | undefined): Buffer | null => {
   if (headers === undefined) return null
+  if (typeof headers !== 'object' || headers === null || Array.isArray(headers))
+    throw new SkeinError('OPTION_INVALID', 'headers: an object of texts by their names is expected')
   const entries = Object.entries(headers)
   if (entries.length === 0) return null
   if (entries.length > MAX_HEADERS) {
@@ -50,6 +52,12 @@ export const encodeHeaders = (headers: Headers | undefined): Buffer | null => {
       throw new SkeinError(
         'OPTION_INVALID',
         `headers: '${name}' is a ${typeof value}; header values are strings`,
+      )
+    }
+    if (!name.isWellFormed() || !value.isWellFormed()) {
+      throw new SkeinError(
+        'OPTION_INVALID',
+        `headers: '${name}' has half of a surrogate pair, which would arrive as something else; use toWellFormed()`,
       )
     }
     const key = Buffer.from(name)
