@@ -95,16 +95,13 @@ export class DeadLetters {
   /** Owes it again, as a new message with all attempts before it. Rejects DEAD_LETTER_UNKNOWN, and as `push`. */
   async retry(id: string): Promise<Receipt> {
     const letter = await this.#find(id)
-    const receipt = await this.#options.revive(letter)
-    this.#remove(letter.sequence)
-    return receipt
+    return await this.#take(letter.sequence, () => this.#options.revive(letter))
   }
 
   /** Forgets it. Rejects DEAD_LETTER_UNKNOWN. */
   async drop(id: string): Promise<void> {
     const { sequence } = await this.#find(id)
-    this.#remove(sequence)
-    await this.#open().drop(sequence)
+    await this.#take(sequence, () => this.#open().drop(sequence))
   }
 
   /** @internal */
@@ -159,18 +156,23 @@ export class DeadLetters {
     return this.#ledger
   }
 
-  #remove(sequence: number): void {
+  /** Nobody else may take it meanwhile: retried twice at once it would be owed twice. It is back where that fails. */
+  async #take<T>(sequence: number, use: () => Promise<T>): Promise<T> {
+    if (!this.#letters.includes(sequence)) throw unknown(String(sequence))
     this.#letters = this.#letters.filter((each) => each !== sequence)
+    try {
+      return await use()
+    } catch (error) {
+      this.#letters = [...this.#letters, sequence].sort((one, other) => one - other)
+      throw error
+    }
   }
 
   async #find(id: string): Promise<Buried> {
     const sequence = Number(id)
     const found = this.#letters.includes(sequence) ? await this.#open().buried([sequence]) : []
     if (found[0] !== undefined) return found[0]
-    throw new SkeinError(
-      'DEAD_LETTER_UNKNOWN',
-      `dead letter '${id}': this node has none of that id; list them`,
-    )
+    throw unknown(id)
   }
 
   #shown({ sequence, burial, envelope, payload }: Buried): DeadLetter {
@@ -188,3 +190,6 @@ export class DeadLetters {
     }
   }
 }
+
+const unknown = (id: string): SkeinError =>
+  new SkeinError('DEAD_LETTER_UNKNOWN', `dead letter '${id}': this node has none of that id; list them`)
