@@ -48,6 +48,8 @@ interface Shelf {
 interface OfSender {
   readonly id: string
   readonly shelves: Map<string, Shelf>
+  /** The oldest first: of what its sender has given up meanwhile nobody ever hears again. */
+  readonly partial: Set<Held>
   size: number
   /** Most messages go where the one before went; it stays here when it is empty, to be filled again. */
   last: Shelf | undefined
@@ -67,10 +69,14 @@ export class Holds {
     return sender === undefined ? undefined : shelfOf(sender, addressee, boot)?.held.get(sequence)
   }
 
-  /** Undefined when the sender has far more here than any window allows. */
+  /** Undefined when the sender has far more here than any window allows; what is partly done gives way to it (G2). */
   add(senderId: string, addressee: Addressee, { boot, sequence }: MessageId): Held | undefined {
-    const sender = this.#find(senderId) ?? { id: senderId, shelves: new Map(), size: 0, last: undefined }
-    if (sender.size >= MAX_HELD) return undefined
+    const sender = this.#find(senderId) ?? newSender(senderId)
+    if (sender.size >= MAX_HELD) {
+      const [oldest] = sender.partial
+      if (oldest === undefined) return undefined
+      this.forget(senderId, oldest)
+    }
     if (sender.size === 0) this.#keep(sender)
     const shelf = shelfOf(sender, addressee, boot) ?? newShelf(addressee, boot)
     if (shelf.held.size === 0) sender.shelves.set(shelf.key, shelf)
@@ -81,10 +87,23 @@ export class Holds {
     return held
   }
 
+  /** It was handed over again, and runs. */
+  runs(senderId: string, held: Held): void {
+    if (held.state === 'partial') this.#find(senderId)?.partial.delete(held)
+    held.state = 'running'
+  }
+
+  /** Some of several subscriptions have handled it: they shall not again. */
+  keepPartial(senderId: string, held: Held): void {
+    held.state = 'partial'
+    this.#find(senderId)?.partial.add(held)
+  }
+
   forget(senderId: string, held: Held): void {
     const sender = this.#find(senderId)
     const shelf = sender === undefined ? undefined : shelfOf(sender, held.addressee, held.boot)
     if (sender === undefined || !shelf?.held.delete(held)) return
+    if (held.state === 'partial') sender.partial.delete(held)
     sender.size--
     if (shelf.held.size === 0) sender.shelves.delete(shelf.key)
     if (sender.size === 0) this.#senders.delete(senderId)
@@ -113,6 +132,10 @@ export class Holds {
     this.#last = sender
   }
 }
+
+const newSender = (id: string): OfSender => ({
+  ...{ id, shelves: new Map(), partial: new Set(), size: 0, last: undefined },
+})
 
 const newShelf = (addressee: Addressee, boot: string): Shelf => ({
   ...{ key: keyOf(addressee, boot), addressee, boot, held: new SequencedItems() },

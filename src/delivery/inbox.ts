@@ -159,7 +159,7 @@ export class Inbox {
       return
     }
     held.number = number
-    held.state = 'running'
+    this.#holds.runs(peer.id, held)
     this.#options.deliver(addressee, message, record, held, (error) => {
       this.#settled(peer.id, held, error)
       if (error !== undefined) this.#failed(message, held.addressee, handOver.isLast, error)
@@ -175,8 +175,7 @@ export class Inbox {
       return
     }
     if (held.number > 0) settlements?.say(verdictOn(held.number, error))
-    // Some of several subscriptions may have handled it: they shall not again.
-    if (held.done.size > 0) held.state = 'partial'
+    if (held.done.size > 0) this.#holds.keepPartial(senderId, held)
     else this.#holds.forget(senderId, held)
   }
 
