@@ -5,13 +5,14 @@ import { milliseconds } from './wording.ts'
 export type Refusal =
   | { readonly kind: 'mesh'; readonly mesh: string | undefined }
   | { readonly kind: 'version' | 'identity' | 'full' | 'rejected' }
-  | { readonly kind: 'unresolvable' | 'refused' | 'silent' }
+  | { readonly kind: 'unresolvable' | 'refused' | 'strange' | 'silent' }
 
 const KINDS: Readonly<Partial<Record<ReasonCode, Exclude<Refusal['kind'], 'mesh'>>>> = {
   VERSION_MISMATCH: 'version',
   NODE_ID_IN_USE: 'identity',
   BUSY: 'full',
   CONNECTION_REFUSED: 'refused',
+  NOT_A_NODE: 'strange',
   NO_ANSWER: 'silent',
   NAME_UNRESOLVED: 'unresolvable',
 }
@@ -71,12 +72,17 @@ export const explainRefusal = (
         `nobody listens at ${where} (connection refused)`,
         'start the node there, or correct address and port; a node that others are to reach needs --open',
       ]
+    case 'strange':
+      return [
+        `somebody listens at ${where} who does not answer as a node`,
+        'name the first of the three ports of a node, which skein peers lists where it runs',
+      ]
     case 'unresolvable':
       return [`${where} leads to no address`, 'correct the name or the resolver of this host']
     case 'silent':
       return [
         `nobody has answered at ${where} within ${milliseconds(waitedMs)}`,
-        'see that a node runs there, is not stopped, and that a firewall lets its three ports through in both directions; a slow network is given longer with --timeout 10s',
+        'see that a node runs there, is not stopped, that this is the first of its three ports, and that a firewall lets its three ports through in both directions; a slow network is given longer with --timeout 10s',
       ]
   }
 }

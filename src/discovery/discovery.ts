@@ -37,8 +37,17 @@ export interface Findings {
   warning(error: SkeinError): void
 }
 
-/** Why an address has led to no member of the mesh, for programs; an ErrorCode is what the node there has answered. */
-export type ReasonCode = 'CONNECTION_REFUSED' | 'NO_ANSWER' | 'NAME_UNRESOLVED' | 'REJECTED' | ErrorCode
+/**
+ * Why an address has led to no member of the mesh, for programs: nobody listens there, somebody does who is no node (or
+ * it is not the first port of one), …; an ErrorCode is what the node there has answered.
+ */
+export type ReasonCode =
+  | 'CONNECTION_REFUSED'
+  | 'NOT_A_NODE'
+  | 'NO_ANSWER'
+  | 'NAME_UNRESOLVED'
+  | 'REJECTED'
+  | ErrorCode
 
 /** What became of one endpoint of a sighting. */
 export interface Outcome {

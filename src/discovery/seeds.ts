@@ -18,11 +18,17 @@ const MAX_ADDRESSES = 8
 /** Reasons come from outside, so neither their number nor their length is to be trusted. */
 const MAX_CAUSES = 8
 const MAX_REASON = 512
+/** Of one that was tried too lately to say more. */
+const UNTOLD = 'it has not answered yet'
 
-const CODES: Readonly<Partial<Record<SeedState['state'], ReasonCode>>> = {
-  refused: 'CONNECTION_REFUSED',
-  silent: 'NO_ANSWER',
-  unresolvable: 'NAME_UNRESOLVED',
+/** What is said of a connection that stood, and ended because other sockets than ours are behind it. */
+const STRANGE = /no control socket/
+
+const codeOf = (kind: SeedState['state'], worst: Outcome | undefined): ReasonCode => {
+  if (kind === 'unresolvable') return 'NAME_UNRESOLVED'
+  if (kind === 'rejected') return worst?.code ?? 'REJECTED'
+  if (kind === 'silent') return 'NO_ANSWER'
+  return STRANGE.test(worst?.reason ?? '') ? 'NOT_A_NODE' : 'CONNECTION_REFUSED'
 }
 
 /** One seed as it stands, for people. */
@@ -115,7 +121,7 @@ class Seed {
   readonly #outcomes = new Map<string, Outcome>()
   #isAwaited = false
   #state: SeedState['state'] = 'resolving'
-  #reason = ''
+  #reason = UNTOLD
   #code: ReasonCode | undefined
   #peer: string | undefined
   #said = new Set<string>()
@@ -154,6 +160,7 @@ class Seed {
   lost(peer: string): void {
     if (this.#state !== 'up' || this.#peer !== peer) return
     this.#state = 'trying'
+    this.#reason = UNTOLD
     this.#peer = undefined
     this.#askIn(AGAIN_MS)
   }
@@ -277,39 +284,50 @@ class Seed {
     // A node that answers but will not have us explains more than an address where nobody is.
     const worst = this.#outcomeOf('rejected') ?? this.#outcomeOf('silent') ?? this.#outcomeOf('refused')
     const kind = this.#flaw !== '' || worst === undefined ? 'unresolvable' : worst.kind
-    const told = [...this.#outcomes].map(([at, { reason }]) => `${at}: ${reason.slice(0, MAX_REASON)}`)
+    const told = [...this.#outcomes].map(([at, { reason }]) => this.#told(at, reason.slice(0, MAX_REASON)))
     this.#state = kind
-    this.#code = kind === 'rejected' ? (worst?.code ?? 'REJECTED') : CODES[kind]
+    this.#code = codeOf(kind, worst)
     this.#reason = [...(this.#flaw === '' ? [] : [this.#flaw]), ...told].join('; ')
     this.#peer = worst?.peer
     const againMs = Math.min(AGAIN_MAX_MS, AGAIN_MS * 2 ** this.#failures)
     this.#failures++
     this.#askIn(againMs)
     const detail = kind === 'unresolvable' ? this.#flaw : kind === 'rejected' ? worst!.reason : ''
-    this.#warn(kind, `${kind} ${detail.slice(0, MAX_REASON)}`)
+    this.#warn(this.#code, `${this.#code} ${detail.slice(0, MAX_REASON)}`)
   }
 
-  #warn(kind: SeedState['state'], cause: string): void {
+  /** What was said of an address, which is named once, and not where it is the seed itself. */
+  #told(at: string, reason: string): string {
+    const bare = reason.replace(`${at}: `, '').replace(` at ${at}`, '').replace(at, 'it')
+    return at === this.#text ? bare : `${at}: ${bare}`
+  }
+
+  #warn(code: ReasonCode, cause: string): void {
     if (this.#said.has(cause) || this.#said.size >= MAX_CAUSES) return
     this.#said.add(cause)
     this.#lastSaid = cause
-    const { what, remedy } = this.#explain(kind)
+    const { what, remedy } = this.#explain(code)
     // Quoted, because it may hold what a stranger has sent.
     const why = JSON.stringify(this.#reason).slice(1, -1)
     const sentence = `could not reach the seed "${this.#text}", because ${what} (${why}): ${remedy}; it is tried again until somebody answers`
     this.#on.warning(new SkeinError('SEED_UNREACHABLE', sentence))
   }
 
-  #explain(kind: SeedState['state']): { what: string; remedy: string } {
-    switch (kind) {
-      case 'unresolvable':
+  #explain(code: ReasonCode): { what: string; remedy: string } {
+    switch (code) {
+      case 'NAME_UNRESOLVED':
         return {
           what: `the name "${this.#host}" could not be resolved`,
           remedy: 'correct the name or the resolver of this host, or name the seed by its address',
         }
-      case 'refused':
+      case 'CONNECTION_REFUSED':
         return { what: 'nobody listens there', remedy: 'start the node there, or correct address and port' }
-      case 'silent':
+      case 'NOT_A_NODE':
+        return {
+          what: 'somebody listens there who does not answer as a node',
+          remedy: 'name the first of the three ports of a node',
+        }
+      case 'NO_ANSWER':
         return {
           what: 'nobody has answered',
           remedy: 'see that a node listens there and that no firewall or route stands between',
@@ -317,7 +335,7 @@ class Seed {
       default:
         return {
           what: 'the node there will not have this one',
-          remedy: 'give both the same mesh, version and secret, or name another seed',
+          remedy: 'give both the same mesh and version, or name another seed',
         }
     }
   }

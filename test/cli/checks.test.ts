@@ -296,6 +296,7 @@ describe('refusal', () => {
     ['MALFORMED', 'rejected'],
     ['CONNECTION_REFUSED', 'refused'],
     ['NAME_UNRESOLVED', 'unresolvable'],
+    ['NOT_A_NODE', 'strange'],
     ['NO_ANSWER', 'silent'],
   ] as const)('%s is %s, whatever the sentence says', (code, kind) => {
     expect(refusalOf({ code, reason: 'perhaps connection refused' }).kind).toBe(kind)

@@ -263,6 +263,26 @@ describe('doctor', () => {
     ])
   })
 
+  test('seeds: the second and the third port of a node are not taken for addresses where nobody listens', async () => {
+    const node = await start({ name: 'orders', mesh, discovery: { registry: false } })
+    const { address } = await node.request('$skein.status', undefined, { to: node.id })
+    for (const port of [address.feed, address.delivery]) {
+      const seed = `127.0.0.1:${port}`
+      const { problems } = await doctor(['--no-registry', '--seed', seed])
+      expect(problems('seed')).toMatchObject([
+        { subject: seed, text: expect.stringContaining('who does not answer as a node') },
+      ])
+      expect(problems('seed')[0]!.remedy).toContain('first of the three ports')
+    }
+    const seeded = ['--mesh', mesh, '--no-registry', '--seed', `127.0.0.1:${address.feed}`]
+    const peers = await runSkein(['peers', ...seeded, '--wait', '1', '--timeout', '2s'])
+    expect(JSON.parse(peers.stdout)).toMatchObject({
+      code: 'NOT_A_NODE',
+      reason: expect.stringMatching(/\S/),
+    })
+    expect(peers.stderr).not.toMatch(/nobody listens|connection refused/)
+  })
+
   test('seeds: one that is silent is told with what was tried, and costs about two seconds (G7)', async () => {
     const silent = createServer().listen(0, '127.0.0.1')
     await once(silent, 'listening')

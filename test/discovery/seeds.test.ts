@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import type { Outcome, Sighting } from '../../src/discovery/discovery.ts'
 import { type SeedState, Seeds } from '../../src/discovery/seeds.ts'
 import type { SkeinError } from '../../src/errors.ts'
+import { WRONG_SOCKET } from '../../src/transport/transport.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
 const SEED = 'tcp://kitchen.lan:7400'
@@ -137,7 +138,7 @@ test('seeds - one that is lost is found again: when all its addresses fail, the 
   await at.clock.advance(100)
   at.answers = refused
   await at.clock.advance(30_000)
-  expect(at.state).toMatchObject({ state: 'refused', reason: 'tcp://10.0.0.5:7400: connection refused' })
+  expect(at.state).toMatchObject({ state: 'refused', reason: 'connection refused' })
   expect(at.state.peer).toBeUndefined()
   at.answers = () => ({ kind: 'up', reason: '' })
   const before = at.seen.length
@@ -322,7 +323,40 @@ test('seeds - the warning names the seed, its addresses, what happened and what 
   at.tried('tcp://[fd00::5]:7400', 'rejected', 'this node is in mesh "blue"\u001b[31m', 'attic')
   expect(at.state).toMatchObject({ state: 'rejected', peer: 'attic' })
   expect(at.warnings.map((error) => error.message)).toEqual([
-    `could not reach the seed "${SEED}", because the node there will not have this one (tcp://10.0.0.5:7400: connection refused; tcp://[fd00::5]:7400: this node is in mesh \\"blue\\"\\u001b[31m): give both the same mesh, version and secret, or name another seed; it is tried again until somebody answers`,
+    `could not reach the seed "${SEED}", because the node there will not have this one (tcp://10.0.0.5:7400: connection refused; tcp://[fd00::5]:7400: this node is in mesh \\"blue\\"\\u001b[31m): give both the same mesh and version, or name another seed; it is tried again until somebody answers`,
+  ])
+})
+
+test('seeds - an address is named once, and not where it is the seed itself', async () => {
+  const endpoint = 'tcp://10.0.0.5:7400'
+  const outcomes: [Outcome, string][] = [
+    [{ kind: 'refused', reason: `connection refused at ${endpoint}` }, 'connection refused'],
+    [{ kind: 'silent', reason: `${endpoint} has not answered for 5 s` }, 'it has not answered for 5 s'],
+    [{ kind: 'rejected', reason: `${endpoint} refuses this node: no` }, 'it refuses this node: no'],
+  ]
+  for (const seed of [endpoint, SEED]) {
+    const at = new Bench(seed)
+    const where = seed === endpoint ? '' : `${endpoint}: `
+    at.name('kitchen.lan', '10.0.0.5')
+    await at.start()
+    expect(at.state.reason).toBe('it has not answered yet')
+    for (const [outcome, told] of outcomes) {
+      at.answers = () => outcome
+      await at.clock.advance(30_000)
+      expect(at.state.reason).toBe(`${where}${told}`)
+    }
+    const said = at.warnings.map(({ message }) => message).join()
+    expect(said).toContain(`nobody listens there (${where}connection refused): start`)
+  }
+})
+
+test('seeds - who listens and is no node, or at another port of one, is not taken for nobody', async () => {
+  const at = new Bench('tcp://10.0.0.5:7401')
+  await at.start()
+  at.tried('tcp://10.0.0.5:7401', 'refused', `tcp://10.0.0.5:7401: ${WRONG_SOCKET}`)
+  expect(at.state).toMatchObject({ code: 'NOT_A_NODE', reason: WRONG_SOCKET })
+  expect(at.warnings.map(({ message }) => message)).toEqual([
+    expect.stringMatching(/somebody listens there who does not answer as a node .*first of the three ports/),
   ])
 })
 
