@@ -51,7 +51,7 @@ export const retryDeadLetters = (ids: readonly string[], options: DeadLettersOpt
   settle('retry', ids, options, (session, wanted, dataDir) => {
     const { node } = session
     const { timeoutMs = HANDLED_MS } = options
-    const sending = { ...options, dataDir, timeoutMs, remedy: 'who handles them' }
+    const sending = { ...options, dataDir, timeoutMs, remedy: () => 'start who handles them' }
     return sendOwed(session, eachOf(wanted), (id) => node.deadLetters.retry(id as string), sending)
   })
 

@@ -1,4 +1,6 @@
 import { createNode, type HostSurvey, matches, type NodeOptions, type NodeStatus } from '../index.ts'
+import { MAX_LENGTH } from './holders.ts'
+import { doing } from './status.ts'
 import { isUp, visitAll } from './visit.ts'
 import { count } from './wording.ts'
 
@@ -14,8 +16,6 @@ const MAX_MESHES = 4
 const SETTLE_MS = 300
 const ASK_MS = 700
 const CLOSE_MS = 100
-/** Of a topic or pattern. */
-const MAX_LENGTH = 255
 
 /** Looks into the other meshes of this host, as a node that only dials and is no member of them. */
 export const findElsewhere = async (
@@ -55,11 +55,11 @@ const statusesIn = async (mesh: string, options: NodeOptions, stop: AbortSignal)
 }
 
 const hasOf = ({ name, subscriptions, responders }: NodeStatus, sought: string): string[] => {
-  const patterns = subscriptions
-    .map(({ pattern }) => pattern)
-    .filter((pattern) => pattern.length <= MAX_LENGTH && matches(pattern, sought))
+  const wanting = subscriptions.filter(
+    ({ pattern }) => pattern.length <= MAX_LENGTH && matches(pattern, sought),
+  )
   return [
-    ...[...new Set(patterns)].map((pattern) => `${name} subscribes by "${pattern}"`),
+    ...[...new Set(wanting.map(doing))].map((what) => `${name} ${what}`),
     ...(responders.includes(sought) ? [`${name} responds to it`] : []),
   ]
 }

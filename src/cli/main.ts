@@ -248,11 +248,11 @@ const addWhy = (program: Command): Command =>
     .command('why')
     .summary('say why something does not arrive')
     .description(
-      'Says who would get what is published or asked under a name, and if nobody would, why; or how a peer is doing.',
+      'Says who would get what is published, pushed or asked under a name, and if nobody would, why; or how a peer is doing.',
     )
     .argument(
       '<subject>',
-      'a topic, the name of a responder, or a peer: its name, its id or the beginning of it',
+      'a topic, a queue, the name of a responder, or a peer: its name, its id or the beginning of it',
     )
     .option('--json', 'one JSON object: {"ok", "subject", "about", "conclusion", "reaches", "checks"}')
     .addOption(
@@ -269,6 +269,7 @@ It ends with 0 if it would arrive, with 5 if there is nobody, with 1 if somethin
 Examples:
   $ skein why sensors.kitchen.temp
   $ skein why price.get
+  $ skein why resize
   $ skein why billing --json`,
     )
     .action(async (subject: string, _options: unknown, command: Command) => {

@@ -17,8 +17,10 @@ export interface OwedOptions {
   intervalMs?: number | undefined
   /** Receipts are printed. */
   verbose?: boolean | undefined
-  /** What to start where nobody handles it. */
-  remedy: string
+  /** What to do where nobody handles it. */
+  remedy: () => string | Promise<string>
+  /** Who can say more. */
+  askWhy?: string
 }
 
 /** So many sends wait for the disk at a time. */
@@ -94,10 +96,11 @@ export const sendOwed = async (
   const isEnoughToHold = dataDir !== undefined && delayMs >= timeoutMs
   if (!isEnoughToHold) await waitUntil(() => tally.open === 0, timeoutMs, stop)
   isOver = true
-  if (isEnoughToHold && tally.open > 0)
-    note(`${count(tally.open, 'message')} ${areHeld(tally.open, dataDir)}`)
-  else if (stop.aborted && tally.open > 0) note(whatOfTheRest(tally, options))
-  return endingOf(tally, options, isEnoughToHold || stop.aborted)
+  if (tally.open === 0) return endingOf(tally, options)
+  if (isEnoughToHold) note(`${count(tally.open, 'message')} ${areHeld(tally.open, dataDir)}`)
+  else if (stop.aborted) note(whatOfTheRest(tally, 'when this was interrupted', options))
+  else throw new CliError(EXIT.timeout, await tooLate(tally, options))
+  return endingOf(tally, options)
 }
 
 /** Resolves with whether it has come true in time. */
@@ -124,10 +127,9 @@ const hasRoom = async (tally: Tally, timeoutMs: number, stop: AbortSignal): Prom
   }
 }
 
-const endingOf = (tally: Tally, options: OwedOptions, isOpenAllowed: boolean): number => {
-  const { sent, failed, bad, badMessages, lastError, open, handled } = tally
+const endingOf = (tally: Tally, options: OwedOptions): number => {
+  const { sent, failed, bad, badMessages, lastError, handled } = tally
   if (failed > 0 && failed === sent) throw lastError
-  if (open > 0 && !isOpenAllowed) throw new CliError(EXIT.timeout, whatOfTheRest(tally, options))
   if (failed > 0)
     throw new CliError(
       EXIT.partial,
@@ -156,12 +158,18 @@ export const areHeld = (open: number, dataDir: string): string =>
   `${open === 1 ? 'is' : 'are'} held in "${dataDir}": any node with that data directory hands ${open === 1 ? 'it' : 'them'} over, ` +
   `as does "skein push --held --data-dir ${quoted(dataDir)}"`
 
-const whatOfTheRest = ({ open, owed }: Tally, { dataDir, timeoutMs, remedy }: OwedOptions): string => {
+const whatOfTheRest = ({ open, owed }: Tally, when: string, { dataDir }: OwedOptions): string => {
   const which = open === owed ? count(open, 'message') : `${open} of ${count(owed, 'message')}`
-  const what = `${which} ${open === 1 ? 'was' : 'were'} not handled within ${milliseconds(timeoutMs)}`
+  const what = `${which} ${open === 1 ? 'was' : 'were'} not handled ${when}`
   if (dataDir !== undefined) return `${what} and ${areHeld(open, dataDir)}`
-  return (
-    `${what} and ${open === 1 ? 'is' : 'are'} lost, unless somebody is at work on ${open === 1 ? 'it' : 'them'} now: ` +
-    `start ${remedy}, wait longer with --timeout, or hold what is owed with --data-dir`
-  )
+  const [are, them] = open === 1 ? ['is', 'it'] : ['are', 'them']
+  return `${what} and ${are} lost, unless somebody is at work on ${them} now`
+}
+
+const tooLate = async (tally: Tally, options: OwedOptions): Promise<string> => {
+  const rest = whatOfTheRest(tally, `within ${milliseconds(options.timeoutMs)}`, options)
+  const remedy = await options.remedy()
+  const why = options.askWhy === undefined ? '' : `; ${options.askWhy}`
+  if (options.dataDir !== undefined) return `${rest}; ${remedy}${why}`
+  return `${rest}: ${remedy}, wait longer with --timeout, or hold what is owed with --data-dir${why}`
 }

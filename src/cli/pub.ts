@@ -69,8 +69,9 @@ const pubOwed = async (topic: string, source: Source, options: PubOptions): Prom
       }
     }
     const payloads = readPayloads(source, { ...options, stop })
-    const remedy = `its subscribers ("skein sub ${quoted(topic)}")`
-    return sendOwed(session, payloads, publish, { ...options, dataDir, timeoutMs, remedy })
+    const remedy = (): string => `start its subscribers ("skein sub ${quoted(topic)}")`
+    const owed = { ...options, dataDir, timeoutMs, remedy, askWhy: askWhy(topic, node.mesh) }
+    return sendOwed(session, payloads, publish, owed)
   })
 }
 

@@ -1,8 +1,11 @@
 import { CliError, EXIT } from './exit.ts'
+import { queuesOf } from './holders.ts'
 import { type PayloadOptions, readPayloads, sourceOf } from './input.ts'
+import { nearest } from './nearest.ts'
 import { areHeld, sendOwed, waitUntil } from './owed.ts'
 import { type Globals, run, type Session } from './run.ts'
-import { count, milliseconds, quoted } from './wording.ts'
+import { isUp, visitAll } from './visit.ts'
+import { askWhy, count, list, milliseconds, quoted } from './wording.ts'
 
 export interface SendingOptions extends Globals, PayloadOptions {
   header?: Record<string, string>
@@ -21,6 +24,8 @@ export interface PushOptions extends SendingOptions {
 }
 
 export const HANDLED_MS = 10_000
+/** For looking who works on what. */
+const ASK_MS = 1000
 
 /** How a message is to be sent. */
 export const sendOptionsOf = ({ header, key, delayMs, ttlMs, dedupeId }: SendingOptions) => ({
@@ -58,9 +63,24 @@ export const push = async (
       session,
       readPayloads(source, { ...options, stop: session.stop }),
       (value) => session.node.push(queue, value, sendOptionsOf(options)),
-      { ...options, dataDir, timeoutMs, remedy: `a worker ("skein pull ${quoted(queue)}")` },
+      {
+        ...{ ...options, dataDir, timeoutMs, askWhy: askWhy(queue, session.node.mesh) },
+        remedy: () => whoWorks(session, queue),
+      },
     ),
   )
+}
+
+/** What helps where nobody has handled it: somebody may work on a queue of nearly this name. */
+const whoWorks = async ({ node, stop }: Session, queue: string): Promise<string> => {
+  const endAt = performance.now() + ASK_MS
+  const queues = queuesOf(await visitAll(node, node.peers.filter(isUp), { stop, endAt }))
+  const workers = queues.get(queue)
+  if (workers !== undefined) return `see what keeps its workers busy (${list(workers)})`
+  const worker = `start a worker ("skein pull ${quoted(queue)}")`
+  const [near] = nearest(queue, queues.keys(), 1)
+  if (near === undefined) return worker
+  return `push to "${near.text}" if that was meant, on which ${list(queues.get(near.text)!)} works, or ${worker}`
 }
 
 /** Hands over what a data directory holds. */

@@ -3,6 +3,20 @@ import type { NodeStatus, Peer, PeerState, SubscriptionStatus } from '../index.t
 /** What every node answers to. */
 export const STATUS = '$skein.status'
 
+/** A subscription as a diagnosis sees it, with the group or queue whose work it does. */
+export interface Subscribed extends SubscriptionStatus {
+  readonly addressee?: { readonly kind: 'group' | 'queue'; readonly name: string }
+}
+
+export const isWorker = ({ addressee }: Subscribed): boolean => addressee?.kind === 'queue'
+
+/** What it does, of whoever has it: `subscribes by "order.*"`. */
+export const doing = (subscription: Subscribed): string => {
+  const { pattern, addressee } = subscription
+  if (isWorker(subscription)) return `works on queue "${pattern}"`
+  return `subscribes by "${pattern}"${addressee === undefined ? '' : ` in group "${addressee.name}"`}`
+}
+
 const STATES: readonly string[] = ['seen', 'up', 'suspect', 'down', 'one-way'] satisfies PeerState[]
 
 /** The status that a peer has answered, or undefined: peers are not believed to send what they should. */
@@ -31,10 +45,18 @@ const readAddress = (value: unknown): NodeStatus['address'] => {
   return { hosts: textsOf(value.hosts), control, feed, delivery }
 }
 
-const readSubscription = (value: unknown): SubscriptionStatus | undefined => {
+const readSubscription = (value: unknown): Subscribed | undefined => {
   if (!isObject(value)) return undefined
   const { pattern, queued, dropped } = value
-  return isText(pattern) && isNumber(queued) && isNumber(dropped) ? { pattern, queued, dropped } : undefined
+  if (!isText(pattern) || !isNumber(queued) || !isNumber(dropped)) return undefined
+  const addressee = readAddressee(value.addressee)
+  return { pattern, queued, dropped, ...(addressee !== undefined && { addressee }) }
+}
+
+const readAddressee = (value: unknown): Subscribed['addressee'] => {
+  if (!isObject(value)) return undefined
+  const { kind, name } = value
+  return (kind === 'group' || kind === 'queue') && isText(name) ? { kind, name } : undefined
 }
 
 const readPeer = (value: unknown): Peer | undefined => {

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Node, NodeStatus, SubscriptionStatus } from '../index.ts'
+import type { Node, NodeStatus } from '../index.ts'
 import type { Check } from './check.ts'
 import { labelOf, lagCheck } from './peer-checks.ts'
+import { doing, isWorker, type Subscribed } from './status.ts'
 import { type Visit, visitAll } from './visit.ts'
 import { count } from './wording.ts'
 
@@ -15,7 +16,7 @@ const MANY_WAITING = 100
 export const subscriberChecks = async (
   node: Node,
   subscribers: readonly Visit[],
-  concerns: (subscription: SubscriptionStatus) => boolean,
+  concerns: (subscription: Subscribed) => boolean,
   stop: AbortSignal,
 ): Promise<Check[]> => {
   if (subscribers.length === 0) return []
@@ -46,10 +47,9 @@ const paceChecks = (
   before: NodeStatus,
   after: NodeStatus,
   seconds: number,
-  concerns: (subscription: SubscriptionStatus) => boolean,
+  concerns: (subscription: Subscribed) => boolean,
 ): Check[] => {
-  const check = 'subscriber'
-  const checks = after.subscriptions.filter(concerns).map((subscription): Check => {
+  const checks = after.subscriptions.filter(concerns).map((subscription: Subscribed): Check => {
     const { pattern, queued, dropped } = subscription
     const at = after.subscriptions.indexOf(subscription)
     const earlier = before.subscriptions[at]
@@ -57,7 +57,8 @@ const paceChecks = (
     const lost = earlier?.pattern === pattern ? Math.max(0, dropped - earlier.dropped) : dropped
     const waiting =
       queued === 0 ? 'nothing waits' : `${count(queued, 'message')} wait${queued === 1 ? 's' : ''}`
-    const what = `subscribes by "${pattern}"`
+    const what = doing(subscription)
+    const check = isWorker(subscription) ? 'worker' : 'subscriber'
     if (lost > 0) {
       const text = `${what} and is dropping ${rate(lost, seconds)}: it does not keep up, ${waiting} in its queue, ${dropped} were dropped so far`
       return { check, subject, verdict: 'problem', text, remedy: RAISE }
@@ -75,7 +76,7 @@ const paceChecks = (
   const missed = after.missed - before.missed
   if (missed > 0 && !checks.some(({ verdict }) => verdict === 'problem')) {
     const text = `it is missing ${rate(missed, seconds)} of all that it subscribes to: see its gap events for publisher, topic and reason`
-    checks.push({ check, subject, verdict: 'problem', text, remedy: RAISE })
+    checks.push({ check: 'subscriber', subject, verdict: 'problem', text, remedy: RAISE })
   }
   return checks
 }

@@ -1,6 +1,7 @@
-import { matches, type NodeStatus, type Peer, type SubscriptionStatus } from '../index.ts'
+import { matches, type Peer } from '../index.ts'
 import type { Answer, Check } from './check.ts'
 import type { Elsewhere } from './elsewhere.ts'
+import { holders, MAX_LENGTH, patternsOf, queuesOf } from './holders.ts'
 import { othersNear, sameMesh, seedChecks, wrongMesh } from './mesh-checks.ts'
 import { type Near, nearest } from './nearest.ts'
 import {
@@ -14,16 +15,15 @@ import {
   viewChecks,
 } from './peer-checks.ts'
 import type { Session } from './run.ts'
+import { isWorker, type Subscribed } from './status.ts'
 import { subscriberChecks } from './subscriber-checks.ts'
 import { isUp, type Visit } from './visit.ts'
-import { count, list } from './wording.ts'
+import { count, list, quoted } from './wording.ts'
 
 /** Few enough to be listed as a whole. */
 const SHORT = 12
-/** Of a topic or pattern. */
-const MAX_LENGTH = 255
 
-/** Whether what is published or asked under this name would arrive now, and if not why. */
+/** Whether what is published, pushed or asked under this name would arrive now, and if not why. */
 export const explainTopic = async (
   { node, stop }: Session,
   topic: string,
@@ -31,10 +31,14 @@ export const explainTopic = async (
   findElsewhere: () => Promise<readonly Elsewhere[]>,
 ): Promise<Answer> => {
   const { visits, self } = findings
-  const isWanted = ({ pattern }: SubscriptionStatus): boolean => isMatch(pattern, topic)
-  const subscribers = visits.filter(({ status }) => status?.subscriptions.some(isWanted))
+  const isWanted = ({ pattern }: Subscribed): boolean => isMatch(pattern, topic)
+  const takers = visits.filter(({ status }) => status?.subscriptions.some(isWanted))
+  const isTaker = (visit: Visit, worker: boolean): boolean =>
+    visit.status?.subscriptions.some((each) => isWanted(each) && isWorker(each) === worker) === true
+  const subscribers = takers.filter((visit) => isTaker(visit, false))
+  const workers = takers.filter((visit) => isTaker(visit, true))
   const responders = visits.filter(({ status }) => status?.responders.includes(topic))
-  const near = [...new Set([...subscribers, ...responders])]
+  const near = [...new Set([...takers, ...responders])]
   const nearIds = new Set(near.map(({ peer }) => peer.id))
   const farIds = [self, ...visits.map(({ status }) => status)]
     .flatMap((status) => status?.wanting ?? [])
@@ -42,23 +46,27 @@ export const explainTopic = async (
   if (near.length + farIds.length === 0) return explainNobody(topic, findings, await findElsewhere())
 
   const checks = [
-    ...(await subscriberChecks(node, subscribers, isWanted, stop)),
+    ...(await subscriberChecks(node, takers, isWanted, stop)),
     ...responders.map(({ peer }) => responderCheck(peer, topic)),
     ...near.filter(({ peer }) => peer.state !== 'up').map(({ peer }) => peerCheck(peer, findings)),
     ...viewChecks(findings, (id) => nearIds.has(id)),
     ...near.flatMap((visit) => outlookChecks(visit)),
     ...[...new Set(farIds)].map((id) => farCheck(id, findings)),
     ...absentChecks(findings, farIds),
+    ...(takers.length === 0 ? [] : otherRoads(topic, subscribers.length > 0, workers.length > 0)),
   ]
   const problems = checks.filter(({ verdict }) => verdict === 'problem').length
   const outcome = problems > 0 ? 'impaired' : 'fine'
   const conclusion = [
     ...(subscribers.length === 0
       ? []
-      : [`${count(subscribers.length, 'node')} would get it: ${namesOf(subscribers)}`]),
+      : [`${count(subscribers.length, 'node')} would get what is published: ${namesOf(subscribers)}`]),
+    ...(workers.length === 0
+      ? []
+      : [`${count(workers.length, 'worker')} would get what is pushed: ${namesOf(workers)}`]),
     ...(responders.length === 0
       ? []
-      : [`${count(responders.length, 'node')} would answer it: ${namesOf(responders)}`]),
+      : [`${count(responders.length, 'node')} would answer what is asked: ${namesOf(responders)}`]),
     ...(near.length === 0 ? ['nobody who wants it can be reached'] : []),
     ...(problems === 0 ? [] : [count(problems, 'problem')]),
   ].join('; ')
@@ -70,6 +78,28 @@ const namesOf = (visits: readonly Visit[]): string => list(visits.map(({ peer })
 /** A peer may say anything of what it subscribes to. */
 const isMatch = (pattern: string, topic: string): boolean =>
   pattern.length <= MAX_LENGTH && matches(pattern, topic)
+
+/** A name is that of a topic and that of a queue, and what is sent to the one never comes to the other. */
+const otherRoads = (topic: string, isSubscribed: boolean, isQueue: boolean): Check[] => [
+  ...(isSubscribed
+    ? []
+    : [
+        note(
+          'subscriber',
+          `nobody subscribes to it: what is published (skein pub ${quoted(topic)}) reaches nobody`,
+        ),
+      ]),
+  ...(isQueue
+    ? []
+    : [
+        note(
+          'worker',
+          `nobody works on a queue of this name: what is pushed (skein push ${quoted(topic)}) waits or is lost`,
+        ),
+      ]),
+]
+
+const note = (check: string, text: string): Check => ({ check, verdict: 'note', text })
 
 const responderCheck = (peer: Peer, topic: string): Check => ({
   check: 'responder',
@@ -122,7 +152,7 @@ const explainNobody = (topic: string, findings: Findings, elsewhere: readonly El
   const found = having.length === 0 ? '' : `, but mesh ${list(having.map((each) => `"${each.mesh}"`))} has it`
   const others = othersNear(findings)
   if (up > 0) {
-    const conclusion = `nobody subscribes or responds to it, of ${count(up, 'node')} up in mesh "${mesh}"${found}`
+    const conclusion = `nobody subscribes to it, responds to it or works on it, of ${count(up, 'node')} up in mesh "${mesh}"${found}`
     const near = having.length > 0 ? having.map((each) => hadCheck(each)) : othersNote(others)
     return { ...base, conclusion, checks: [...near, ...thereChecks(topic, findings), ...rest] }
   }
@@ -151,28 +181,37 @@ const othersNote = (others: ReadonlyMap<string, string>): Check[] => {
 }
 
 const startOne = (topic: string): string =>
-  `start a subscriber (skein sub ${topic}) or a responder (skein respond ${topic} --echo)`
+  `start a subscriber (skein sub ${topic}), a worker (skein pull ${topic}) or a responder (skein respond ${topic} --echo)`
 
 /** What there is instead: what comes nearest, and all of it where that is short. */
 const thereChecks = (topic: string, { visits, survey }: Findings): Check[] => {
-  const patterns = holders(visits, ({ subscriptions }) => subscriptions.map(({ pattern }) => pattern))
+  const patterns = holders(visits, (status) => patternsOf(status, false))
+  const queues = queuesOf(visits)
   const names = holders(visits, ({ responders }) => responders)
   const near = [
     ...nearest(topic, patterns.keys()).map((each) => {
       const remedy = `if that one was meant, make topic and pattern agree: publish what "${each.text}" matches, or subscribe to "${topic}"`
       return nearCheck('subscription', each, patterns, remedy)
     }),
+    ...nearest(topic, queues.keys()).map((each) =>
+      nearCheck('queue', each, queues, `if that one was meant, push to "${each.text}"`),
+    ),
     ...nearest(topic, names.keys()).map((each) =>
       nearCheck('responder', each, names, `if that one was meant, ask for "${each.text}"`),
     ),
   ]
   const far = problem(
-    ...(['topic', topic, `nothing that is subscribed or responded to comes near "${topic}"`] as const),
+    ...([
+      'topic',
+      topic,
+      `nothing that is subscribed to, worked on or responded to comes near "${topic}"`,
+    ] as const),
     `${startOne(topic)} in mesh "${survey.mesh}"`,
   )
   return [
     ...(near.length > 0 ? near : [far]),
     ...thereIs('subscriptions', [...patterns.keys()]),
+    ...thereIs('queues', [...queues.keys()]),
     ...thereIs('responders', [...names.keys()]),
   ]
 }
@@ -195,18 +234,4 @@ const thereIs = (check: string, what: readonly string[]): Check[] => {
   )
   const text = what.length === 0 ? 'there is none in the whole mesh' : `all that there are: ${all}`
   return [{ check, verdict: 'note', text }]
-}
-
-/** Who has each of these. */
-const holders = (
-  visits: readonly Visit[],
-  of: (status: NodeStatus) => readonly string[],
-): Map<string, string[]> => {
-  const found = new Map<string, string[]>()
-  for (const { peer, status } of visits) {
-    for (const each of new Set(status === undefined ? [] : of(status))) {
-      if (each.length <= MAX_LENGTH) found.set(each, [...(found.get(each) ?? []), peer.name])
-    }
-  }
-  return found
 }

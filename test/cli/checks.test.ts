@@ -4,7 +4,10 @@ import { type Asked, hostChecks } from '../../src/cli/host-checks.ts'
 import { meshChecks, warningChecks } from '../../src/cli/mesh-checks.ts'
 import type { Findings } from '../../src/cli/peer-checks.ts'
 import { refusalOf } from '../../src/cli/refusal.ts'
+import type { Session } from '../../src/cli/run.ts'
+import type { Subscribed } from '../../src/cli/status.ts'
 import type { Visit } from '../../src/cli/visit.ts'
+import { explainTopic } from '../../src/cli/why-topic.ts'
 import { type HostSurvey, type NodeStatus, type Peer, SkeinError } from '../../src/index.ts'
 
 const asked: Asked = {
@@ -271,6 +274,65 @@ describe('checks of the mesh', () => {
     expect(warningChecks(warnings, []).map(({ text }) => text)).toEqual(['could not watch', 'a packet'])
     const registry: Check = { check: 'registry', verdict: 'problem', text: '', remedy: '' }
     expect(warningChecks(warnings, [registry]).map(({ text }) => text)).toEqual(['a packet'])
+  })
+})
+
+describe('why a topic', () => {
+  const [w1, sub] = [peer('w', { name: 'w1' }), peer('b', { name: 'billing' })]
+  const having = (subscription: Partial<Subscribed>): Partial<NodeStatus> => ({
+    subscriptions: [{ pattern: 'jobs', queued: 0, dropped: 0, ...subscription }],
+  })
+  const work = visit(w1, {}, having({ addressee: { kind: 'queue', name: 'jobs' } }))
+  const group = visit(sub, {}, having({ addressee: { kind: 'group', name: 'archive' } }))
+
+  const asking = (topic: string, ...visits: Visit[]) => {
+    const statuses = new Map(visits.map(({ peer: { id }, status }) => [id, status]))
+    const node = { request: (_name: string, _query: unknown, { to }: { to: string }) => statuses.get(to) }
+    const session = { node, stop: new AbortController().signal } as unknown as Session
+    const peers = visits.map((each) => each.peer)
+    return explainTopic(session, topic, findings({ peers, visits }), () => Promise.resolve([]))
+  }
+
+  test('a queue is told from a topic: a worker gets what is pushed, and not what is published', async () => {
+    const { conclusion, outcome, checks } = await asking('jobs', work)
+    expect([conclusion, outcome]).toEqual(['1 worker would get what is pushed: w1', 'fine'])
+    expect(checks).toMatchObject([
+      { check: 'worker', verdict: 'ok', text: expect.stringContaining('works on queue "jobs"') },
+      { check: 'subscriber', verdict: 'note', text: expect.stringContaining('nobody subscribes to it') },
+    ])
+  })
+
+  test('a member of a group is told with its group, and gets nothing of what is pushed', async () => {
+    const { conclusion, checks } = await asking('jobs', group)
+    expect(conclusion).toBe('1 node would get what is published: billing')
+    expect(checks).toMatchObject([
+      { check: 'subscriber', text: expect.stringContaining('subscribes by "jobs" in group "archive"') },
+      {
+        check: 'worker',
+        verdict: 'note',
+        text: expect.stringContaining('nobody works on a queue of this name'),
+      },
+    ])
+    const both = await asking('jobs', work, group)
+    expect(both.conclusion).toBe(
+      '1 node would get what is published: billing; 1 worker would get what is pushed: w1',
+    )
+    expect(both.checks.map(({ verdict }) => verdict)).toEqual(['ok', 'ok'])
+  })
+
+  test('of a mistyped queue the nearest one is named, and how to start a worker', async () => {
+    const { outcome, checks } = await asking('jbos', work)
+    expect(outcome).toBe('nobody')
+    expect(checks).toContainEqual(
+      expect.objectContaining({
+        check: 'queue',
+        subject: 'jobs',
+        remedy: expect.stringContaining('push to "jobs"'),
+      }),
+    )
+    expect(checks).toContainEqual(expect.objectContaining({ text: 'all that there are: "jobs"' }))
+    const far = await asking('mail', work)
+    expect(far.checks[0]!.remedy).toContain('a worker (skein pull mail)')
   })
 })
 

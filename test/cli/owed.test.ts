@@ -69,7 +69,7 @@ describe('cli push and pull', () => {
     const push = await run(['push', 'jobs', '1', '--timeout', '200ms'])
     expect(push.exitCode).toBe(3)
     expect(push.stderr).toMatch(
-      /1 message was not handled within 200 ms and is lost.*skein pull jobs.*--data-dir/,
+      /1 message was not handled within 200 ms and is lost.*skein pull jobs.*--data-dir; skein why jobs --mesh .* says why/,
     )
   })
 
@@ -104,7 +104,9 @@ describe('cli push and pull', () => {
     first.kill('SIGINT')
     const ended = await first.ended
     expect(ended.exitCode).toBe(130)
-    expect(ended.stderr).toContain(`is held in "${dataDir}"`)
+    expect(ended.stderr).toContain(
+      `1 message was not handled when this was interrupted and is held in "${dataDir}"`,
+    )
   })
 
   test('push - what cannot work is a wrong usage: no queue, --held without a directory, a delay that nobody keeps', async () => {

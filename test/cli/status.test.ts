@@ -6,7 +6,11 @@ const status = {
   ...{ id: 'a'.repeat(32), name: 'orders', boot: 'b'.repeat(32), mesh: 'shop', protocol: 1, runtime: 'v20' },
   ...{ host: 'vm', pid: 7, open: true, wallMs: 1, lagMs: 2, missed: 3 },
   address: { hosts: ['10.0.0.5'], control: 7400, feed: 7401, delivery: 7402 },
-  subscriptions: [{ pattern: 'a.*', queued: 1, dropped: 2 }],
+  subscriptions: [
+    { pattern: 'a.*', queued: 1, dropped: 2 },
+    { pattern: 'a.*', queued: 0, dropped: 0, addressee: { kind: 'group', name: 'billing' } },
+    { pattern: 'jobs', queued: 0, dropped: 0, addressee: { kind: 'queue', name: 'jobs' } },
+  ],
   responders: ['price.get'],
   peers: [
     {

@@ -40,13 +40,14 @@ describe('why a topic', () => {
       outcome: 'fine',
       reaches: [expect.stringMatching(/^billing /)],
     })
-    expect(order.conclusion).toBe('1 node would get it: billing')
+    expect(order.conclusion).toBe('1 node would get what is published: billing')
     expect(order.ended.exitCode).toBe(0)
     expect(order.checks).toMatchObject([
       { check: 'subscriber', verdict: 'ok', text: expect.stringContaining('"order.*"') },
+      { check: 'worker', verdict: 'note', text: expect.stringContaining('skein push order.created') },
     ])
     const price = await why('price.get')
-    expect(price.conclusion).toBe('1 node would answer it: prices')
+    expect(price.conclusion).toBe('1 node would answer what is asked: prices')
     expect(price.ended.exitCode).toBe(0)
   })
 
@@ -55,7 +56,7 @@ describe('why a topic', () => {
     await node.subscribe('order.*', nothing).ready
     const { ended, conclusion, problems, checks } = await why('sensors.kitchen')
     expect(ended.exitCode).toBe(5)
-    expect(conclusion).toContain('nobody subscribes or responds to it, of 1 node up')
+    expect(conclusion).toContain('nobody subscribes to it, responds to it or works on it, of 1 node up')
     expect(problems).toMatchObject([
       { check: 'topic', remedy: expect.stringContaining('skein sub sensors.kitchen') },
     ])
@@ -140,6 +141,7 @@ describe('why a topic', () => {
         verdict: 'note',
         text: expect.stringContaining('none of them in the last second'),
       },
+      { check: 'worker', verdict: 'note' },
     ])
   })
 
@@ -243,7 +245,7 @@ describe('why a topic', () => {
     const node = await start({ name: 'billing', mesh })
     await node.subscribe('order.*', nothing).ready
     const { lines } = await runSkein(['why', 'order.created', '--mesh', mesh])
-    expect(lines.slice(0, 2)).toEqual(['order.created: 1 node would get it: billing', ''])
+    expect(lines.slice(0, 2)).toEqual(['order.created: 1 node would get what is published: billing', ''])
     expect(lines[2]).toMatch(/^ok {7}subscriber billing/)
   })
 })
