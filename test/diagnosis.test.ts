@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { networkInterfaces, tmpdir } from 'node:os'
@@ -82,6 +83,19 @@ describe('survey of the registry', () => {
     expect(states.sort()).toEqual(['n1 alive', 'n2 dead', 'n3 unreachable', 'n4 elsewhere'])
     expect(malformed).toBe(1)
     expect(meshes[1]).toMatchObject({ mesh: other, nodes: [{ id, name: 'theirs', state: 'alive' }] })
+  })
+
+  test('of very many meshes the newest are looked at, empty ones cost nothing, and the rest are counted (G6)', async () => {
+    for (let n = 0; n < 100; n++) mkdirSync(join(directory, `empty-${n}`), { recursive: true, mode: 0o700 })
+    for (let n = 0; n < 70; n++) {
+      const mesh = `shop-${n}`
+      writeEntry(mesh, '1', {})
+      utimesSync(join(directory, mesh), n, n)
+    }
+    const { meshes, unread } = await registryOf({ mesh: 'shop-3' })
+    const newest = Array.from({ length: 64 }, (_, n) => `shop-${69 - n}`)
+    expect(meshes.map(({ mesh }) => mesh)).toEqual(['shop-3', ...newest])
+    expect(unread).toBe(5)
   })
 
   test('a file where the directory should be is in the way', async () => {

@@ -11,11 +11,18 @@ export interface Elsewhere {
   readonly has: readonly string[]
 }
 
-/** Whoever has more has a reason for them. */
-const MAX_MESHES = 4
+const MAX_MESHES = 32
+/** Each costs a node for half a second. */
+const AT_ONCE = 8
 const SETTLE_MS = 300
 const ASK_MS = 700
 const CLOSE_MS = 100
+
+export interface Search {
+  readonly found: readonly Elsewhere[]
+  /** Meshes that were not asked, because there are so many. */
+  readonly unasked: number
+}
 
 /** Looks into the other meshes of this host, as a node that only dials and is no member of them. */
 export const findElsewhere = async (
@@ -23,21 +30,26 @@ export const findElsewhere = async (
   { mesh, registry }: HostSurvey,
   options: NodeOptions,
   stop: AbortSignal,
-): Promise<Elsewhere[]> => {
+): Promise<Search> => {
   const meshes = (registry?.meshes ?? [])
     .map((each) => ({ ...each, nodes: each.nodes.filter(({ state }) => state === 'alive') }))
     .filter((each) => each.mesh !== mesh && each.nodes.length > 0)
-  return Promise.all(
-    meshes.slice(0, MAX_MESHES).map(async (other): Promise<Elsewhere> => {
+  const left = meshes.slice(0, MAX_MESHES)
+  const found: Elsewhere[] = []
+  const goOn = async (): Promise<void> => {
+    for (let other = left.shift(); other !== undefined; other = left.shift()) {
       const called = other.nodes.filter(({ id, name }) => id === sought || name === sought)
       const names =
         called.length === 0
           ? []
           : [`${count(called.length, 'node')} ${called.length === 1 ? 'is' : 'are'} called so`]
       const statuses = await statusesIn(other.mesh, options, stop)
-      return { mesh: other.mesh, has: [...names, ...statuses.flatMap((status) => hasOf(status, sought))] }
-    }),
-  )
+      const has = [...names, ...statuses.flatMap((status) => hasOf(status, sought))]
+      if (has.length > 0) found.push({ mesh: other.mesh, has })
+    }
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, goOn))
+  return { found, unasked: Math.max(0, meshes.length - MAX_MESHES) + (registry?.unread ?? 0) }
 }
 
 const statusesIn = async (mesh: string, options: NodeOptions, stop: AbortSignal): Promise<NodeStatus[]> => {

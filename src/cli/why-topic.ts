@@ -1,6 +1,6 @@
 import { matches, type Peer } from '../index.ts'
 import type { Answer, Check } from './check.ts'
-import type { Elsewhere } from './elsewhere.ts'
+import type { Elsewhere, Search } from './elsewhere.ts'
 import { holders, MAX_LENGTH, patternsOf, queuesOf } from './holders.ts'
 import { othersNear, sameMesh, seedChecks, wrongMesh } from './mesh-checks.ts'
 import { type Near, nearest } from './nearest.ts'
@@ -28,7 +28,7 @@ export const explainTopic = async (
   { node, stop }: Session,
   topic: string,
   findings: Findings,
-  findElsewhere: () => Promise<readonly Elsewhere[]>,
+  findElsewhere: () => Promise<Search>,
 ): Promise<Answer> => {
   const { visits, self } = findings
   const isWanted = ({ pattern }: Subscribed): boolean => isMatch(pattern, topic)
@@ -138,7 +138,7 @@ const absentChecks = (findings: Findings, known: readonly string[]): Check[] =>
       return { ...check, verdict: 'note', text: `${check.text}; what it wants is not known` }
     })
 
-const explainNobody = (topic: string, findings: Findings, elsewhere: readonly Elsewhere[]): Answer => {
+const explainNobody = (topic: string, findings: Findings, elsewhere: Search): Answer => {
   const { survey, peers } = findings
   const { mesh } = survey
   const up = peers.filter(isUp).length
@@ -146,9 +146,10 @@ const explainNobody = (topic: string, findings: Findings, elsewhere: readonly El
   const rest = [
     ...peers.filter(isAbsent).map((peer) => peerCheck(peer, findings)),
     ...seedChecks(findings).filter(({ verdict }) => verdict === 'problem'),
+    ...unaskedNote(elsewhere),
   ]
   const base = { about: 'topic', outcome: 'nobody', reaches: [] } as const
-  const having = elsewhere.filter(({ has }) => has.length > 0)
+  const having = elsewhere.found
   const found = having.length === 0 ? '' : `, but mesh ${list(having.map((each) => `"${each.mesh}"`))} has it`
   const others = othersNear(findings)
   if (up > 0) {
@@ -173,6 +174,12 @@ const wrongMeshCheck = (mesh: string, others: ReadonlyMap<string, string>): Chec
 /** Another mesh of this host has what is sought. */
 const hadCheck = ({ mesh, has }: Elsewhere): Check =>
   problem('mesh', mesh, `this other mesh of this host has it: ${list(has)}`, sameMesh(mesh))
+
+const unaskedNote = ({ unasked }: Search): Check[] => {
+  if (unasked === 0) return []
+  const text = `${unasked} more ${unasked === 1 ? 'mesh of this host was' : 'meshes of this host were'} not asked`
+  return [{ ...note('mesh', text), remedy: 'name the one that is meant with --mesh' }]
+}
 
 const othersNote = (others: ReadonlyMap<string, string>): Check[] => {
   const near = [...others].map(([name, who]) => `mesh "${name}" (${who})`)

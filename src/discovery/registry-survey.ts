@@ -16,6 +16,7 @@ import {
 } from './registry-directory.ts'
 
 const MAX_MESHES = 64
+const MAX_DIRECTORIES = 4096
 const MAX_FILES = 1024
 /** Files open, and endpoints dialled, at the same time. */
 const AT_ONCE = 32
@@ -55,8 +56,10 @@ export interface RegistrySurvey {
   /** User id of this process. */
   readonly user: number | undefined
   readonly flaw?: { readonly kind: RegistryFlaw; readonly text: string }
-  /** The meshes that have files there, the one asked for first. */
+  /** The meshes that have files there: the one asked for first, then those that somebody joined or left last. */
   readonly meshes: readonly RegistryMesh[]
+  /** Meshes that have files there too, and were not looked at, because there are so many. */
+  readonly unread: number
   /** Files of the mesh asked for that describe no node. */
   readonly malformed: number
 }
@@ -114,14 +117,20 @@ const meshesIn = async (
   directory: string,
   wanted: string,
   place: Place,
-): Promise<Pick<RegistrySurvey, 'meshes' | 'malformed'>> => {
+): Promise<Pick<RegistrySurvey, 'meshes' | 'unread' | 'malformed'>> => {
   const own = encodeMesh(wanted)
   const others = (await readdir(directory).catch(() => [])).filter((name) => name !== own)
+  const found = await inParts(others.slice(0, MAX_DIRECTORIES), (name) => folderAt(directory, name))
+  // The directory of a mesh outlives its nodes.
+  const used = found.filter(({ files }) => files.length > 0).toSorted((a, b) => b.changedAt - a.changedAt)
   const meshes = new Map<string, RegistryNode[]>()
   let malformed = 0
   let left = MAX_FILES
-  for (const name of [own, ...others.slice(0, MAX_MESHES)]) {
-    const files = await filesIn(join(directory, name), left)
+  let unread = Math.max(0, others.length - MAX_DIRECTORIES) + Math.max(0, used.length - MAX_MESHES)
+  for (const folder of [await folderAt(directory, own), ...used.slice(0, MAX_MESHES)]) {
+    const { name } = folder
+    const files = folder.files.slice(0, left)
+    if (files.length < folder.files.length) unread++
     left -= files.length
     const nodes = await inParts(files, (file) => nodeOf(join(directory, name, file), name, place))
     for (const found of nodes) {
@@ -129,12 +138,25 @@ const meshesIn = async (
       else meshes.set(found.mesh, [...(meshes.get(found.mesh) ?? []), found.node])
     }
   }
-  return { meshes: [...meshes].map(([mesh, nodes]) => ({ mesh, nodes })), malformed }
+  return { meshes: [...meshes].map(([mesh, nodes]) => ({ mesh, nodes })), unread, malformed }
 }
 
-const filesIn = async (directory: string, most: number): Promise<string[]> => {
-  const names = await readdir(directory).catch(() => [])
-  return names.filter((name) => /^[0-9a-f]{32}\.json$/.test(name)).slice(0, most)
+interface Folder {
+  readonly name: string
+  readonly files: readonly string[]
+  /** When a node has joined or left, in ms since 1970. */
+  readonly changedAt: number
+}
+
+const folderAt = async (directory: string, name: string): Promise<Folder> => {
+  const path = join(directory, name)
+  const names = await readdir(path).catch(() => [])
+  const files = names.filter((each) => /^[0-9a-f]{32}\.json$/.test(each))
+  const changedAt = await lstat(path).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => 0,
+  )
+  return { name, files, changedAt }
 }
 
 const nodeOf = async (

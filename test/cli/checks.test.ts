@@ -129,7 +129,7 @@ describe('checks of the host', () => {
     ['in-the-way', /a file stands/],
     ['other', /cannot be used/],
   ] as const)('a registry that is %s is a problem, and another directory a remedy', (kind, why) => {
-    const registry = { directory: '/run/skein', owner: 0, user: 7, meshes: [], malformed: 0 }
+    const registry = { directory: '/run/skein', owner: 0, user: 7, meshes: [], unread: 0, malformed: 0 }
     const checks = hostChecks({ ...survey, registry: { ...registry, flaw: { kind, text: 'EX' } } }, asked, [])
     expect(told(checks, 'registry')).toMatchObject([
       {
@@ -290,7 +290,9 @@ describe('why a topic', () => {
     const node = { request: (_name: string, _query: unknown, { to }: { to: string }) => statuses.get(to) }
     const session = { node, stop: new AbortController().signal } as unknown as Session
     const peers = visits.map((each) => each.peer)
-    return explainTopic(session, topic, findings({ peers, visits }), () => Promise.resolve([]))
+    return explainTopic(session, topic, findings({ peers, visits }), () =>
+      Promise.resolve({ found: [], unasked: 3 }),
+    )
   }
 
   test('a queue is told from a topic: a worker gets what is pushed, and not what is published', async () => {
@@ -332,6 +334,9 @@ describe('why a topic', () => {
     )
     expect(checks).toContainEqual(expect.objectContaining({ text: 'all that there are: "jobs"' }))
     const far = await asking('mail', work)
+    expect(far.checks).toContainEqual(
+      expect.objectContaining({ verdict: 'note', text: '3 more meshes of this host were not asked' }),
+    )
     expect(far.checks[0]!.remedy).toContain('a worker (skein pull mail)')
   })
 })

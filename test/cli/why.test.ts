@@ -211,6 +211,15 @@ describe('why a topic', () => {
     expect(other.peers).toEqual([])
   })
 
+  test('wrong mesh: it is found among many', async () => {
+    for (let n = 0; n < 6; n++) {
+      const node = await start({ name: `n${n}`, mesh: `${mesh}-${n}` })
+      if (n === 2) await node.subscribe('order.*', nothing).ready
+    }
+    const { conclusion } = await why('order.created')
+    expect(conclusion).toBe(`nobody is in mesh "${mesh}", but mesh "${mesh}-2" has it`)
+  })
+
   test('wrong mesh: so says a seed that is in another one', async () => {
     const node = await start({ name: 'orders', mesh: 'other', discovery: { registry: false } })
     const { address } = await node.request('$skein.status', undefined, { to: node.id })
