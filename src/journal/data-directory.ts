@@ -39,16 +39,40 @@ export const openDataDirectory = async (
     return { nodeId: id, journal, lock }
   } catch (error) {
     await lock?.release()
-    throw asOpenError(directory, error)
+    const isFile = (await listingOf(files, directory)) === 'ENOTDIR'
+    throw asOpenError(directory, isFile ? new Error(NO_DIRECTORY.ENOTDIR) : error)
   }
 }
 
 /** The id in a data directory that may be in use. @throws JOURNAL_DAMAGED */
 export const readNodeId = async (files: Files, path: string): Promise<string> => {
   const directory = resolve(path)
-  const known = await knownId(files, directory)
-  if (known === undefined) throw asOpenError(directory, new Error(`there is no "${IDENTITY}" in it`))
-  return known.id
+  const listing = await listingOf(files, directory)
+  if (listing === 'ENOENT' || listing === 'ENOTDIR')
+    throw asOpenError(directory, new Error(NO_DIRECTORY[listing]))
+  const known = await knownId(files, directory).catch((error: unknown) => {
+    throw asOpenError(directory, error)
+  })
+  if (known !== undefined) return known.id
+  throw asOpenError(
+    directory,
+    new Error(`it is no data directory, there is no "${IDENTITY}" in it; name that of a node`),
+  )
+}
+
+/** Why it cannot be listed: what fails next tells it in other words. */
+const listingOf = (files: Files, directory: string): Promise<unknown> =>
+  files.list(directory).then(() => undefined, codeOf)
+
+const NO_DIRECTORY = {
+  ENOENT: 'there is no such directory; name the data directory of a node',
+  ENOTDIR: 'it is a file, or a part of its path is; name a directory',
+} as const
+
+const REMEDIES: Readonly<Record<string, string>> = {
+  EACCES: '; run as its owner, or name another directory',
+  EPERM: '; run as its owner, or name another directory',
+  EROFS: '; name a directory where this user can write',
 }
 
 export const asOpenError = (directory: string, error: unknown): SkeinError =>
@@ -56,7 +80,7 @@ export const asOpenError = (directory: string, error: unknown): SkeinError =>
     ? error
     : new SkeinError(
         isFull(error) ? 'JOURNAL_FULL' : 'JOURNAL_FAILED',
-        `open the journal in "${directory}": ${messageOf(error)}`,
+        `open the journal in "${directory}": ${messageOf(error)}${REMEDIES[String(codeOf(error))] ?? ''}`,
         { cause: error },
       )
 

@@ -79,7 +79,9 @@ const cannotLock = (directory: string, code: string): SkeinError =>
   new SkeinError(
     'JOURNAL_FAILED',
     `open the journal in "${directory}": it cannot be locked, since no socket can be made in it (${code}); ` +
-      'put dataDir on a local file system',
+      (code === 'EACCES' || code === 'EROFS'
+        ? 'let this user write there, or name another directory'
+        : 'put dataDir on a local file system'),
   )
 
 /** The server, or the code of what prevents it. */

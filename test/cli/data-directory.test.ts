@@ -216,6 +216,6 @@ describe('cli journal', () => {
   test('journal - no directory is a wrong usage, and one that is none an error', async () => {
     expect((await runSkein(['journal', 'ls'])).exitCode).toBe(2)
     const none = await run('journal', 'verify')
-    expect(none).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('JOURNAL_FAILED') })
+    expect(none).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('it is no data directory') })
   })
 })

@@ -1,5 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -254,7 +263,34 @@ describe('inspection', () => {
 
   test('where there is no journal it says so, and makes none', async () => {
     const directory = newDirectory()
-    await expect(inspectJournal({ directory })).rejects.toMatchObject({ code: 'JOURNAL_FAILED' })
+    const why = async (path: string) => {
+      const code = 'JOURNAL_FAILED'
+      await expect(inspectJournal({ directory: path })).rejects.toMatchObject({ code })
+      return inspectJournal({ directory: path }).catch(({ message }: Error) => message)
+    }
+    expect(await why(directory)).toBe(
+      `open the journal in "${directory}": there is no such directory; name the data directory of a node`,
+    )
     expect(existsSync(directory)).toBe(false)
+    mkdirSync(directory)
+    expect(await why(directory)).toContain('it is no data directory, there is no "node-id" in it')
+    expect(readdirSync(directory)).toEqual([])
+  })
+
+  test('a file is no directory, and that is said by whoever opens or reads it', async () => {
+    const file = newDirectory()
+    writeFileSync(file, '')
+    const error = { code: 'JOURNAL_FAILED', message: expect.stringContaining('it is a file') }
+    for (const path of [file, join(file, 'below')]) {
+      expect(await refusalOf(path)).toMatchObject(error)
+      await expect(inspectJournal({ directory: path })).rejects.toMatchObject(error)
+    }
+  })
+
+  test.skipIf(process.getuid?.() === 0)('whoever may not read it is told what to do', async () => {
+    const directory = newDirectory()
+    mkdirSync(directory, { mode: 0 })
+    expect((await refusalOf(directory)).message).toMatch(/EACCES.*run as its owner/)
+    await expect(inspectJournal({ directory })).rejects.toThrow(/EACCES.*run as its owner/)
   })
 })
