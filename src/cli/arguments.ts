@@ -18,6 +18,13 @@ export const parseDurationMs = (text: string): number => {
   return ms
 }
 
+/** The same for a time in which something has to be done. */
+export const parseSpanMs = (text: string): number => {
+  const ms = parseDurationMs(text)
+  if (ms === 0) throw new InvalidArgumentError('nothing can be done in no time.')
+  return ms
+}
+
 const parseInteger = (text: string, least: number, most: number, what: string, why = ''): number => {
   const number = /^\d+$/.test(text) ? Number(text) : Number.NaN
   if (!(number >= least && number <= most)) {

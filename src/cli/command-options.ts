@@ -6,6 +6,7 @@ import {
   parseHeader,
   parseRateToIntervalMs,
   parseSeeds,
+  parseSpanMs,
 } from './arguments.ts'
 import type { Globals } from './run.ts'
 
@@ -44,7 +45,7 @@ export const intervalOption = (): Option =>
 export const owedOptions = (): Option[] => [
   new Option('--key <key>', 'messages of one key are handled one at a time, in order'),
   named('--delay <duration>', 'not to be handled before so long', 'delayMs', parseDurationMs),
-  named('--ttl <duration>', 'it expires where it is not handled within so long', 'ttlMs', parseDurationMs),
+  named('--ttl <duration>', 'it expires where it is not handled within so long', 'ttlMs', parseSpanMs),
   new Option(
     '--dedupe-id <id>',
     'sent once with this id, it is not sent again while it is owed or soon after',

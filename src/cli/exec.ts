@@ -4,10 +4,13 @@ import { type ChildProcess, spawn } from 'node:child_process'
 export class CommandFailed extends Error {
   override readonly name = 'CommandFailed'
   readonly code: string
+  /** How it ended, for whoever has seen its stderr. */
+  readonly ending: string
 
-  constructor(code: string, message: string) {
+  constructor(code: string, message: string, ending: string = message) {
     super(message)
     this.code = code
+    this.ending = ending
   }
 }
 
@@ -90,6 +93,6 @@ export const execute = ({ command, stdin, env, signal }: Execution): Promise<Buf
       if (exitCode === 0) return resolve(Buffer.concat(printed))
       const ending = exitSignal === null ? `exited with ${exitCode}` : `was ended by ${exitSignal}`
       const code = exitSignal === null ? `EXIT_${exitCode}` : exitSignal
-      reject(new CommandFailed(code, lastLineOf(complaint) || `"${command}" ${ending}`))
+      reject(new CommandFailed(code, lastLineOf(complaint) || `"${command}" ${ending}`, ending))
     })
   })

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import { parseCount, parseDurationMs } from './arguments.ts'
+import { parseCount, parseSpanMs } from './arguments.ts'
 import {
   addAll,
   countOption,
@@ -84,7 +84,7 @@ export const addPull = (program: Command): Command =>
         '--handler-timeout <duration>',
         'with --exec: end a command that takes longer, which has then failed',
         'handlerTimeoutMs',
-        parseDurationMs,
+        parseSpanMs,
       ),
     )
     .addOption(countOption('end after so many messages'))

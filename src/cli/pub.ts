@@ -4,7 +4,7 @@ import { CliError, EXIT } from './exit.ts'
 import { sentenceOf } from './failure.ts'
 import { readPayloads, type Source, sourceOf } from './input.ts'
 import { sendOwed } from './owed.ts'
-import { checkDelay, HANDLED_MS, type SendingOptions, sendOptionsOf } from './push.ts'
+import { checkWaiting, HANDLED_MS, type SendingOptions, sendOptionsOf } from './push.ts'
 import { run, type Session, unlessStopped } from './run.ts'
 import { askWhy, quoted } from './wording.ts'
 
@@ -46,7 +46,7 @@ const LOOK_MS = 50
 const pubOwed = async (topic: string, source: Source, options: PubOptions): Promise<number> => {
   const { timeoutMs = HANDLED_MS, owedTo } = options
   const dataDir = options.dataDir || undefined
-  checkDelay(options, timeoutMs)
+  checkWaiting(options, timeoutMs)
   return run(options, { name: 'pub', listen: false, owes: true }, (session) => {
     const { node, stop } = session
     const waitsUntil = performance.now() + (options.timeoutMs ?? 0)

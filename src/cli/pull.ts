@@ -1,6 +1,7 @@
 import { type Message, RetryLater } from '../index.ts'
-import { execute } from './exec.ts'
-import { EXIT } from './exit.ts'
+import { CommandFailed, execute } from './exec.ts'
+import { CliError, EXIT } from './exit.ts'
+import { sentenceOf } from './failure.ts'
 import { renderMessage } from './render.ts'
 import { environmentOf, stdinOf } from './respond.ts'
 import { type Globals, run } from './run.ts'
@@ -24,9 +25,12 @@ export const jobEnvironmentOf = (mesh: string, message: Message): Record<string,
 })
 
 /** `skein pull`: works off a queue by printing each message, or by a command that is run for it. */
-export const pull = (queue: string, options: PullOptions): Promise<number> =>
-  run(options, { name: 'pull', listen: true }, async ({ node, output, format, stop, note }) => {
-    const { exec: command, concurrency, handlerTimeoutMs } = options
+export const pull = async (queue: string, options: PullOptions): Promise<number> => {
+  const { exec: command, concurrency, handlerTimeoutMs } = options
+  if (handlerTimeoutMs !== undefined && command === undefined)
+    throw new CliError(EXIT.usage, '--handler-timeout is for the command of --exec: leave it out')
+  const how = { name: 'pull', listen: true, says: ['HANDLER_FAILED'] } as const
+  return run(options, how, async ({ node, output, format, stop, note }) => {
     const limit = until(options, stop)
     const work = async (value: unknown, message: Message): Promise<void> => {
       if (command === undefined) return output.write(renderMessage(message, format))
@@ -47,6 +51,10 @@ export const pull = (queue: string, options: PullOptions): Promise<number> =>
       underWay.add(working)
       try {
         await working
+      } catch (error) {
+        const why = error instanceof CommandFailed ? error.ending : sentenceOf(error)
+        note(`attempt ${message.attempt} at message ${message.id} of "${queue}" failed: ${why}`)
+        throw error
       } finally {
         underWay.delete(working)
         limit.done()
@@ -66,3 +74,4 @@ export const pull = (queue: string, options: PullOptions): Promise<number> =>
     await Promise.allSettled(underWay)
     return ending === 'timeout' ? EXIT.timeout : EXIT.ok
   })
+}

@@ -1,3 +1,4 @@
+import { createNode, inspectOwed, type Node, type NodeOptions } from '../index.ts'
 import { CliError, EXIT } from './exit.ts'
 import { queuesOf } from './holders.ts'
 import { type PayloadOptions, readPayloads, sourceOf } from './input.ts'
@@ -36,8 +37,13 @@ export const sendOptionsOf = ({ header, key, delayMs, ttlMs, dedupeId }: Sending
   ...(dedupeId !== undefined && { dedupeId }),
 })
 
-/** What nobody keeps has to be due while this process is there. */
-export const checkDelay = ({ dataDir, delayMs = 0 }: SendingOptions, timeoutMs: number): void => {
+/** What nobody keeps has to be due, and handled, while this process is there. */
+export const checkWaiting = ({ dataDir, delayMs = 0 }: SendingOptions, timeoutMs: number): void => {
+  if (!dataDir && timeoutMs === 0)
+    throw new CliError(
+      EXIT.usage,
+      '--timeout 0 is for what is kept: name a directory with --data-dir, or wait until it is handled',
+    )
   if (dataDir || delayMs < timeoutMs || delayMs === 0) return
   throw new CliError(
     EXIT.usage,
@@ -56,7 +62,7 @@ export const push = async (
   const dataDir = options.dataDir || undefined
   if (options.held === true) return pushHeld(queue, dataDir, timeoutMs, options)
   if (queue === undefined) throw new CliError(EXIT.usage, 'name the queue: skein push QUEUE [PAYLOAD]')
-  checkDelay(options, timeoutMs)
+  checkWaiting(options, timeoutMs)
   const source = sourceOf(payload, options.file)
   return run(options, { name: 'push', listen: false, owes: true }, (session) =>
     sendOwed(
@@ -93,7 +99,12 @@ const pushHeld = (
   if (queue !== undefined) throw new CliError(EXIT.usage, '--held pushes nothing new: leave the queue out')
   if (dataDir === undefined)
     throw new CliError(EXIT.usage, '--held needs the --data-dir that holds something')
-  return run(options, { name: 'push', listen: false, owes: true }, (session) =>
+  const open = async (nodeOptions: NodeOptions): Promise<Node> => {
+    // Looked at first: to open a directory that is none would make one.
+    await inspectOwed(dataDir)
+    return createNode(nodeOptions)
+  }
+  return run(options, { name: 'push', listen: false, owes: true, open }, (session) =>
     handOver(session, dataDir, timeoutMs),
   )
 }

@@ -1,4 +1,4 @@
-import { createNode, type Logger, type Node, type NodeOptions } from '../index.ts'
+import { createNode, type ErrorCode, type Logger, type Node, type NodeOptions } from '../index.ts'
 import { EXIT } from './exit.ts'
 import { exitCodeOf, sentenceOf } from './failure.ts'
 import { Output } from './output.ts'
@@ -31,8 +31,10 @@ export interface Command {
   name: string
   /** A one-shot command only dials; what is spoken to must listen. */
   listen: boolean
-  /** It sends at least once, so that the data directory is of use to it. */
+  /** It sends at least once, so that the data directory is of use to it; it says itself what was not handled. */
   owes?: boolean
+  /** Warnings of the node that it says itself, and better. */
+  says?: readonly ErrorCode[]
   /** Makes the node where that takes more than its options. Default: createNode. */
   open?: (options: NodeOptions) => Promise<Node>
 }
@@ -78,10 +80,13 @@ const listenToSignals = (note: (text: string) => void, stop: (exitCode: number) 
 }
 
 /** What a node warns of, already while it starts. */
-const loggerOf = (note: (text: string) => void): Logger => ({
+const loggerOf = (note: (text: string) => void, told: readonly string[]): Logger => ({
   debug: () => {},
   info: () => {},
-  warn: (fields, text) => note('code' in fields ? `${text} (${String(fields.code)})` : text),
+  warn: (fields, text) => {
+    const code = 'code' in fields ? String(fields.code) : ''
+    if (!told.includes(code)) note(code === '' ? text : `${text} (${code})`)
+  },
   error: (_fields, text) => note(text),
 })
 
@@ -108,8 +113,12 @@ export const nodeOptionsOf = (globals: Globals, command: Command): NodeOptions =
 }
 
 const openNode = async (globals: Globals, command: Command, note: (text: string) => void): Promise<Node> => {
-  const { open = createNode, listen, owes, name } = command
-  const node = await open({ logger: loggerOf(note), ...nodeOptionsOf(globals, command) })
+  const { open = createNode, listen, owes, name, says = [] } = command
+  const told: string[] = [...says]
+  if (owes === true) told.push('CLOSED')
+  // The warning of the seed says the same, and what to do.
+  if (globals.seed !== undefined) told.push('MESH_MISMATCH')
+  const node = await open({ logger: loggerOf(note, told), ...nodeOptionsOf(globals, command) })
   node.on('gap', (gap) => note(describeGap(gap)))
   if (!listen)
     for (const flag of globals.listening ?? []) note(`${flag} has no effect: skein ${name} only dials`)

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
@@ -71,6 +71,7 @@ describe('cli push and pull', () => {
     expect(push.stderr).toMatch(
       /1 message was not handled within 200 ms and is lost.*skein pull jobs.*--data-dir; skein why jobs --mesh .* says why/,
     )
+    expect(push.stderr.trim().split('\n')).toHaveLength(1)
   })
 
   test('push - nobody works: what a data directory holds is handed over by the next that opens it (G2)', async () => {
@@ -83,6 +84,16 @@ describe('cli push and pull', () => {
     const pull = await startPull(['jobs', '--count', '3'])
     expect(await run(['push', '--held', '--data-dir', dataDir])).toMatchObject({ exitCode: 0, stdout: '' })
     expect(values((await pull.ended).lines)).toEqual([1, 2, 3])
+  })
+
+  test('push - --held of a directory that is none is refused, and makes none; neither is a file taken for one', async () => {
+    const dataDir = join(directory(), 'mistyped')
+    const held = await run(['push', '--held', '--data-dir', dataDir])
+    expect(held).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('there is no such directory') })
+    expect(existsSync(dataDir)).toBe(false)
+    writeFileSync(dataDir, '')
+    const push = await run(['push', 'jobs', '1', '--data-dir', dataDir])
+    expect(push).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('it is a file') })
   })
 
   test('push - with --timeout 0 it is enough that the work is held, wherever SKEIN_DATA_DIR says', async () => {
@@ -109,12 +120,17 @@ describe('cli push and pull', () => {
     )
   })
 
-  test('push - what cannot work is a wrong usage: no queue, --held without a directory, a delay that nobody keeps', async () => {
+  test('push - what cannot work is a wrong usage: no queue, --held without a directory, a delay that nobody keeps, a time that is none', async () => {
     const wrong = [
       ['push'],
       ['push', '--held'],
       ['push', 'jobs', '1', '--delay', '1h'],
       ['push', 'a..b', '1'],
+      ['push', 'jobs', '1', '--timeout', '0'],
+      ['pub', 'order.created', '1', '--at-least-once', '--timeout', '0'],
+      ['push', 'jobs', '1', '--ttl', '0'],
+      ['pull', 'jobs', '--handler-timeout', '1s'],
+      ['pull', 'jobs', '--exec', 'true', '--handler-timeout', '0'],
     ]
     for (const args of wrong) expect((await run(args)).exitCode).toBe(2)
   })
@@ -142,7 +158,9 @@ describe('cli push and pull', () => {
     const pull = await startPull(['jobs', '--exec', exec])
     expect((await run(['push', 'jobs', '1'])).exitCode).toBe(0)
     expect(pull.stdout).toBe('done 2 1\n')
-    expect(pull.stderr).toContain('no disk')
+    // Its stderr stands there already.
+    expect(pull.stderr.match(/no disk/g)).toHaveLength(1)
+    expect(pull.stderr).toMatch(/attempt 1 at message \S+ of "jobs" failed: exited with 3/)
   })
 
   test('pull --exec - a command that takes too long is ended, and its job has failed', async () => {
