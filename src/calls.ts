@@ -5,7 +5,7 @@ import type { RespondOptions } from './delivery/responders.ts'
 import type { PullOptions, SubscribeOptions } from './delivery/subscription.ts'
 import { SkeinError } from './errors.ts'
 import { boolean, count, duration, invalid, shortText, span } from './options.ts'
-import { validateTopic } from './protocol/topics.ts'
+import { validateGroup } from './protocol/topics.ts'
 
 /** Refuses options that a call does not know. */
 const checkKeys = (call: string, options: object, known: readonly string[]): void => {
@@ -45,7 +45,7 @@ export const checkPublishOptions = (options: PublishOptions | PublishOwedOptions
   if (owed.allowNobody !== undefined) boolean('allowNobody', owed.allowNobody)
   if (owed.owedTo === undefined) return
   if (!Array.isArray(owed.owedTo)) throw invalid('owedTo', `${String(owed.owedTo)} is no list`, 'an array is')
-  for (const group of owed.owedTo) validateTopic(group)
+  for (const group of owed.owedTo) validateGroup(group)
 }
 
 const OWED_ONLY = new Set(['key', 'delayMs', 'ttlMs', 'dedupeId', 'roomTimeoutMs', 'allowNobody', 'owedTo'])
@@ -74,7 +74,7 @@ export const checkSubscribeOptions = (options: SubscribeOptions): void => {
   checkKeys('subscribe', options, [
     ...['concurrency', 'queue', 'onOverflow', 'echo', 'group', 'leaseMs', 'handlerTimeoutMs'],
   ])
-  if (options.group !== undefined) validateTopic(options.group)
+  if (options.group !== undefined) validateGroup(options.group)
   checkWork(options)
   if (options.queue !== undefined) count('queue', options.queue)
   if (options.echo !== undefined) boolean('echo', options.echo)

@@ -280,7 +280,7 @@ export const assertClosed = (option: string, host: string, named: string = host)
   throw invalid(
     option,
     `'${named}' is beyond this host`,
-    "nothing is authenticated without a secret: set 'open: true' if that is meant",
+    "this version authenticates nobody: set 'open: true' if that is meant",
   )
 }
 

@@ -81,7 +81,7 @@ const lines = (rows: readonly string[][]): string =>
 
 /** A message that is owed, on a line of its own. */
 export const renderOwedMessages = (message: OwedMessage, format: Format, now: number): string => {
-  const { id, topic, key, addressees, acceptedAt } = message
+  const { id, topic, key, addressees, acceptedAt, notBefore = now, expiresAt } = message
   const ageMs = Math.max(0, now - acceptedAt)
   if (format === 'json') return `${JSON.stringify({ ...message, ageMs })}\n`
   if (format === 'raw') return `${id}\n`
@@ -90,7 +90,13 @@ export const renderOwedMessages = (message: OwedMessage, format: Format, now: nu
     return `${addresseeText(who)}${failed}`
   })
   const keyed = key === undefined ? '' : `  key ${printable(key)}`
-  return `${id}  ${printable(topic)}${keyed}  to ${whom.join(', ')}  for ${age(ageMs)}\n`
+  const due = notBefore <= now ? '' : `  not before ${age(notBefore - now)} from now`
+  return `${id}  ${printable(topic)}${keyed}  to ${whom.join(', ')}  for ${age(ageMs)}${due}${endOf(expiresAt, now)}\n`
+}
+
+const endOf = (expiresAt: number | undefined, now: number): string => {
+  if (expiresAt === undefined) return ''
+  return expiresAt <= now ? `  expired ${age(now - expiresAt)} ago` : `  expires in ${age(expiresAt - now)}`
 }
 
 export interface JournalStats {

@@ -9,10 +9,15 @@ export const MAX_TOPIC_BYTES = 255
 const FORBIDDEN = /[\s\p{Cc}]/u
 
 /** The topic (or the name of a responder, which follows the same rules), or TOPIC_INVALID. */
-export const validateTopic = (topic: unknown): string => {
-  const fault = faultOf(topic) ?? (/[*>]/.test(topic as string) ? 'only patterns have * and >' : undefined)
-  if (fault === undefined) return topic as string
-  throw invalid('TOPIC_INVALID', 'topic', topic, fault)
+export const validateTopic = (topic: unknown): string => validName('topic', topic)
+
+/** The name of a group, which follows the same rules. */
+export const validateGroup = (group: unknown): string => validName('group', group)
+
+const validName = (kind: string, name: unknown): string => {
+  const fault = faultOf(name) ?? (/[*>]/.test(name as string) ? 'only patterns have * and >' : undefined)
+  if (fault === undefined) return name as string
+  throw invalid('TOPIC_INVALID', kind, name, fault)
 }
 
 /** The pattern, or PATTERN_INVALID: `*` stands for one whole level, `>` for one or more at the end. */
@@ -75,6 +80,7 @@ const invalid = (code: ErrorCode, kind: string, text: unknown, fault: string): S
 
 const EXAMPLES: Record<string, string> = {
   topic: '"sensors.kitchen.temp"',
+  group: '"billing" or "billing.eu"',
   pattern: '"sensors.*.temp" or "sensors.>"',
 }
 

@@ -150,7 +150,7 @@ describe('cli journal', () => {
     return sender
   }
 
-  test('journal ls and stats - what is owed, to whom and since when, beside the owner that runs', async () => {
+  test('journal ls and stats - what is owed, to whom, since when and until when, beside the owner that runs', async () => {
     const sender = await owing()
     const ls = await run('journal', 'ls')
     expect(ls.exitCode).toBe(0)
@@ -163,17 +163,23 @@ describe('cli journal', () => {
       })),
       { topic: 'mail', expiresAt: expect.any(Number) },
     ])
+    await sender.push('later', 1, { delayMs: 3 * 3_600_000, ttlMs: 4 * 3_600_000 })
+    const text = await run('journal', 'ls', '--format', 'text')
+    expect(text.lines[0]).toMatch(/ jobs {2}key k {2}to queue jobs {2}for \d+(\.\d)? (ms|s)$/)
+    expect(text.lines[3]).toMatch(/ mail .* expires in (59|60)\.\d s$/)
+    expect(text.lines[4]).toMatch(/ later .* {2}not before 3\.0 h from now {2}expires in 4\.0 h$/)
     const [stats] = records((await run('journal', 'stats')).lines)
     expect(stats).toMatchObject({
       nodeId: sender.id,
-      owed: 4,
+      owed: 5,
       deadLetters: 0,
       addressees: [
         { kind: 'queue', name: 'jobs', owed: 3, failing: 0 },
         { kind: 'queue', name: 'mail', owed: 1 },
+        { kind: 'queue', name: 'later', owed: 1 },
       ],
     })
-    expect((await run('journal', 'stats', '--format', 'text')).stdout).toContain('4 messages')
+    expect((await run('journal', 'stats', '--format', 'text')).stdout).toContain('5 messages')
   })
 
   test('journal ls - failures and their reason are told, and parts that are settled are not', async () => {

@@ -266,8 +266,13 @@ describe('cli sub --group', () => {
     expect(pub.exitCode).toBe(5)
   })
 
-  test('sub - --remember without a group is a wrong usage', async () => {
+  test('sub - --remember without a group, and a group whose name is not valid, are a wrong usage', async () => {
     expect((await run(['sub', 'order.*', '--remember'])).exitCode).toBe(2)
+    const group = await run(['sub', 'order.*', '--group', 'a b'])
+    expect(group).toMatchObject({
+      exitCode: 2,
+      stderr: expect.stringContaining('the group "a b" is not valid'),
+    })
   })
 })
 

@@ -1,7 +1,14 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { SkeinError } from '../../src/errors.ts'
-import { filterOf, matches, topicFrame, validatePattern, validateTopic } from '../../src/protocol/topics.ts'
+import {
+  filterOf,
+  matches,
+  topicFrame,
+  validateGroup,
+  validatePattern,
+  validateTopic,
+} from '../../src/protocol/topics.ts'
 
 const thrownBy = (act: () => unknown): SkeinError => {
   try {
@@ -119,4 +126,12 @@ test('topics - the frame of every topic that a pattern matches passes its filter
     }),
     { numRuns: 2000 },
   )
+})
+
+test('topics - a group whose name is not valid is called a group', () => {
+  expect(validateGroup('billing.eu')).toBe('billing.eu')
+  expect(thrownBy(() => validateGroup('a b'))).toMatchObject({
+    code: 'TOPIC_INVALID',
+    message: expect.stringMatching(/^the group "a b" is not valid: .*write it like "billing"/),
+  })
 })
