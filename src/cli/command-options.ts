@@ -35,6 +35,9 @@ export const fileOption = (): Option => new Option('--file <path>', 'take the pa
 
 export const rawOption = (description: string): Option => new Option('--raw', description)
 
+export const jsonOption = (): Option =>
+  new Option('--json', 'the payload has to be JSON: what is none is refused').conflicts('raw')
+
 export const rateOption = (): Option =>
   named('--rate <n/s>', 'at most so many a second (or /m, /h)', 'intervalMs', parseRateToIntervalMs)
 
@@ -48,7 +51,7 @@ export const owedOptions = (): Option[] => [
   named('--ttl <duration>', 'it expires where it is not handled within so long', 'ttlMs', parseSpanMs),
   new Option(
     '--dedupe-id <id>',
-    'sent once with this id, it is not sent again while it is owed or soon after',
+    'sent once with this id, it is not sent again by this call, nor by another one while --data-dir holds it',
   ),
   new Option('-v, --verbose', 'print the receipt of each message, and what became of it'),
 ]

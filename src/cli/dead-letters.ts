@@ -52,7 +52,7 @@ export const retryDeadLetters = (ids: readonly string[], options: DeadLettersOpt
     const { node } = session
     const { timeoutMs = HANDLED_MS } = options
     const sending = { ...options, dataDir, timeoutMs, remedy: () => 'start who handles them' }
-    return sendOwed(session, eachOf(wanted), (id) => node.deadLetters.retry(id as string), sending)
+    return sendOwed(session, eachOf(wanted), (id) => node.deadLetters.retry(id), sending)
   })
 
 /** `skein dead-letters drop`: they are forgotten. */
@@ -77,7 +77,7 @@ const deadLettersIn = async (options: Globals): Promise<readonly DeadLetter[]> =
 const unknown = (id: string, dataDir: string): CliError =>
   new CliError(EXIT.error, `"${dataDir}" holds no dead letter ${id}: see skein dead-letters ls`)
 
-async function* eachOf(ids: readonly string[]): AsyncGenerator<unknown> {
+async function* eachOf(ids: readonly string[]): AsyncGenerator<string> {
   yield* ids
 }
 

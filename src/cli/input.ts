@@ -6,8 +6,12 @@ import { CliError, EXIT } from './exit.ts'
 
 export interface PayloadOptions {
   raw?: boolean
+  json?: boolean
   file?: string
 }
+
+/** How a payload is read: as it is, as JSON and nothing else, or as JSON if it parses. */
+type Reading = Pick<PayloadOptions, 'raw' | 'json'>
 
 /** What was typed or one line of stdin: JSON if it parses, else text; with `raw` always text. */
 export const parseText = (text: string, raw = false): unknown => {
@@ -30,6 +34,23 @@ export const parseBytes = (bytes: Uint8Array, raw = false): unknown => {
     return Uint8Array.from(bytes)
   }
 }
+
+const parseJson = (payload: string | Uint8Array): unknown => {
+  try {
+    return JSON.parse(typeof payload === 'string' ? payload : strictUtf8.decode(payload)) as unknown
+  } catch (error) {
+    throw new CliError(
+      EXIT.usage,
+      `the payload is no JSON, which --json asks for: ${(error as Error).message}; correct it, or leave --json out`,
+    )
+  }
+}
+
+const readText = (text: string, { raw, json }: Reading): unknown =>
+  json === true ? parseJson(text) : parseText(text, raw)
+
+const readBytes = (bytes: Uint8Array, { raw, json }: Reading): unknown =>
+  json === true ? parseJson(bytes) : parseBytes(bytes, raw)
 
 /** Where the payload of a command comes from. */
 export type Source =
@@ -62,9 +83,9 @@ export const sourceOf = (
   return isGiven() ? { from: 'stdin' } : { from: 'nowhere' }
 }
 
-const readFilePayload = async (path: string, raw?: boolean): Promise<unknown> => {
+const bytesOf = async (path: string): Promise<Uint8Array> => {
   try {
-    return parseBytes(await readFile(path), raw)
+    return await readFile(path)
   } catch (error) {
     throw new CliError(
       EXIT.error,
@@ -74,36 +95,39 @@ const readFilePayload = async (path: string, raw?: boolean): Promise<unknown> =>
 }
 
 /** The one payload of a command that takes one; all of stdin. */
-export const readPayload = async (source: Source, raw = false): Promise<unknown> => {
+export const readPayload = async (source: Source, reading: Reading): Promise<unknown> => {
   switch (source.from) {
     case 'argument':
-      return parseText(source.text, raw)
+      return readText(source.text, reading)
     case 'file':
-      return readFilePayload(source.path, raw)
+      return readBytes(await bytesOf(source.path), reading)
     case 'nowhere':
       return undefined
     case 'stdin': {
       const bytes = await buffer(process.stdin)
-      return bytes.length === 0 ? undefined : parseBytes(bytes, raw)
+      return bytes.length === 0 ? undefined : readBytes(bytes, reading)
     }
   }
 }
 
-/** A payload for each message: each line of stdin up to `count`, or the one that was given, `count` times. */
+/**
+ * A payload for each message: each line of stdin up to `count`, or the one that was given, `count` times. A line that
+ * cannot be read fails alone, when it is taken.
+ */
 export async function* readPayloads(
   source: Source,
-  { raw, count, stop }: { raw?: boolean; count?: number; stop: AbortSignal },
-): AsyncGenerator<unknown> {
+  { count, stop, ...reading }: Reading & { count?: number; stop: AbortSignal },
+): AsyncGenerator<() => unknown> {
   if (source.from !== 'stdin') {
-    const value = await readPayload(source, raw)
-    for (let left = count ?? 1; left > 0; left--) yield value
+    const value = await readPayload(source, reading)
+    for (let left = count ?? 1; left > 0; left--) yield () => value
     return
   }
   let left = count ?? Number.POSITIVE_INFINITY
   const lines = createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY, signal: stop })
   try {
     for await (const line of lines) {
-      yield parseText(line, raw)
+      yield () => readText(line, reading)
       if (--left <= 0) return
     }
   } finally {

@@ -8,6 +8,7 @@ import {
   fileOption,
   headerOption,
   intervalOption,
+  jsonOption,
   named,
   optionsOf,
   owedOptions,
@@ -17,6 +18,7 @@ import {
 } from './command-options.ts'
 import type { DoctorOptions } from './doctor.ts'
 import { CliError, EXIT, EXIT_HELP } from './exit.ts'
+import { help } from './help.ts'
 import { addDeadLetters, addJournal, addPull, addPush } from './owed-commands.ts'
 import type { PeersOptions } from './peers.ts'
 import type { PubOptions } from './pub.ts'
@@ -52,6 +54,7 @@ const addPub = (program: Command): Command => {
       ),
     )
     .addOption(rawOption('the payload as it is: text, or the bytes of a file'))
+    .addOption(jsonOption())
     .addOption(fileOption())
     .option('--at-least-once', 'owe it to everybody who wants it, groups that are away included')
     .addOption(
@@ -133,6 +136,7 @@ const addRequest = (program: Command): Command =>
     .option('--many', 'ask all responders and print every answer')
     .addOption(new Option('--max <n>', 'with --many: end after so many answers').argParser(parseCount))
     .addOption(rawOption('the payload as it is: text, or the bytes of a file or of stdin'))
+    .addOption(jsonOption())
     .addOption(fileOption())
     .addHelpText(
       'after',
@@ -216,7 +220,7 @@ const addDoctor = (program: Command): Command =>
     .command('doctor')
     .summary('check this host and the mesh, and say what helps')
     .description(
-      'Joins the mesh as any node would, with the same options, and checks the registry, ports, interfaces, multicast,\n' +
+      'Joins the mesh as any node would, with the same options, and checks the registry, ports, interfaces, multicast, ' +
         'seeds, and for each peer the way there and back, its mesh, version, clock and event loop.',
     )
     .option(
@@ -282,7 +286,7 @@ const addDemo = (program: Command): Command =>
     .command('demo')
     .summary('see nodes find each other, talk, be killed, and lose nothing')
     .description(
-      'Starts nodes as processes of their own, in a mesh of their own on this host, kills some of them, and shows what a\n' +
+      'Starts nodes as processes of their own, in a mesh of their own on this host, kills some of them, and shows what a ' +
         'mesh does; ends by itself. It takes no options.',
     )
     .action(async () => {
@@ -344,7 +348,7 @@ const createProgram = (): Command => {
         .choices(FORMATS),
     )
     .addOption(new Option('-q, --quiet', 'no notes on stderr, only errors'))
-    .configureHelp({ showGlobalOptions: true })
+    .configureHelp(help)
     .configureOutput({
       outputError: (text, write) => write(text.replace(/^error: /, 'skein: ')),
     })
@@ -365,11 +369,8 @@ const createProgram = (): Command => {
     addJournal,
     addDemo,
     addDemoRole,
-  ]) {
-    const command = add(program).copyInheritedSettings(program)
-    // It brings a mesh of its own, which no option reaches.
-    if (add === addDemo) command.configureHelp({ showGlobalOptions: false })
-  }
+  ])
+    add(program).copyInheritedSettings(program)
   return program
 }
 

@@ -6,6 +6,7 @@ import {
   fileOption,
   headerOption,
   intervalOption,
+  jsonOption,
   named,
   optionsOf,
   owedOptions,
@@ -23,7 +24,7 @@ export const addPush = (program: Command): Command => {
     .command('push')
     .summary('put work into a queue and wait until it is done')
     .description(
-      'Puts messages into a queue, each for one worker, and ends when all are handled. What is not handled in time is\n' +
+      'Puts messages into a queue, each for one worker, and ends when all are handled. What is not handled in time is ' +
         'held in --data-dir, and lost without one; the exit code is then 3.',
     )
     .argument('[queue]', 'dot-separated, e.g. resize')
@@ -38,6 +39,7 @@ export const addPush = (program: Command): Command => {
       ),
     )
     .addOption(rawOption('the payload as it is: text, or the bytes of a file'))
+    .addOption(jsonOption())
     .addOption(fileOption())
     .option('--held', 'push nothing new: hand over what --data-dir holds')
   return addAll(command, owedOptions())
@@ -113,7 +115,7 @@ export const addDeadLetters = (program: Command): Command => {
     .command('dead-letters')
     .summary('see what was given up, and try it again')
     .description(
-      'What a node has sent at least once and given up, in its --data-dir. The node may run, or not: what it has to do\n' +
+      'What a node has sent at least once and given up, in its --data-dir. The node may run, or not: what it has to do ' +
         'itself it is asked for, in its --mesh.',
     )
     .addHelpText(

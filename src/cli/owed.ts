@@ -13,6 +13,8 @@ export interface OwedOptions {
   timeoutMs: number
   /** Nothing is due before that. */
   delayMs?: number | undefined
+  /** Known to this call only, where nothing keeps it. */
+  dedupeId?: string | undefined
   /** The time between two messages. */
   intervalMs?: number | undefined
   /** Receipts are printed. */
@@ -53,14 +55,16 @@ class Tally {
 }
 
 /** Sends every payload at least once, and waits until all are handled. Answers or throws what the command ends with. */
-export const sendOwed = async (
+export const sendOwed = async <Payload>(
   session: Session,
-  payloads: AsyncIterable<unknown>,
-  send: (payload: unknown) => Promise<Receipt>,
+  payloads: AsyncIterable<Payload>,
+  send: (payload: Payload) => Promise<Receipt>,
   options: OwedOptions,
 ): Promise<number> => {
   const { output, format, stop, note } = session
   const { dataDir, timeoutMs, intervalMs = 0, verbose } = options
+  if (options.dedupeId !== undefined && dataDir === undefined)
+    note('--dedupe-id is known to this call only: later ones know the ids of what a --data-dir still holds')
   const tally = new Tally()
   let isOver = false
   const accepted = (receipt: Receipt): void => {

@@ -50,7 +50,8 @@ const pubOwed = async (topic: string, source: Source, options: PubOptions): Prom
   return run(options, { name: 'pub', listen: false, owes: true }, (session) => {
     const { node, stop } = session
     const waitsUntil = performance.now() + (options.timeoutMs ?? 0)
-    const publish = async (value: unknown): Promise<Receipt> => {
+    const publish = async (read: () => unknown): Promise<Receipt> => {
+      const value = read()
       for (;;) {
         try {
           return await node.publish(topic, value, {
@@ -96,10 +97,12 @@ export const pub = async (
     let published = 0
     let failed = 0
     let lastError: unknown
-    for await (const value of readPayloads(source, { ...options, stop })) {
+    const publish = async (read: () => unknown): Promise<void> => {
+      await node.publish(topic, read(), headers === undefined ? {} : { headers })
+    }
+    for await (const read of readPayloads(source, { ...options, stop })) {
       if (stop.aborted) break
-      const publishing = node.publish(topic, value, headers === undefined ? {} : { headers })
-      const counted = publishing.catch((error: unknown) => {
+      const counted = publish(read).catch((error: unknown) => {
         failed++
         lastError = error
       })

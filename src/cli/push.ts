@@ -68,7 +68,7 @@ export const push = async (
     sendOwed(
       session,
       readPayloads(source, { ...options, stop: session.stop }),
-      (value) => session.node.push(queue, value, sendOptionsOf(options)),
+      async (read) => session.node.push(queue, read(), sendOptionsOf(options)),
       {
         ...{ ...options, dataDir, timeoutMs, askWhy: askWhy(queue, session.node.mesh) },
         remedy: () => whoWorks(session, queue),

@@ -100,7 +100,7 @@ export const request = async (
   if (many && (options.to !== undefined || options.waitMs !== undefined)) {
     throw new CliError(EXIT.usage, '--many asks every responder: leave out --to and --wait')
   }
-  const value = await readPayload(sourceOf(payload, options.file), options.raw)
+  const value = await readPayload(sourceOf(payload, options.file), options)
   return run(options, { name: 'request', listen: false }, (session) =>
     many ? askMany(session, name, value, options) : askOne(session, name, value, options),
   )

@@ -408,10 +408,32 @@ describe('cli usage', () => {
     expect(ended.stdout).toContain('Usage: skein')
   })
 
-  test('help - that of demo lists no options of a network that it does not touch', async () => {
-    const ended = await runSkein(['demo', '--help'])
-    expect(ended.exitCode).toBe(0)
-    expect(ended.stdout).not.toMatch(/--(mesh|port|seed)/)
+  test('help - a command lists the global options that matter to it, and skein all of them', async () => {
+    const optionsOf = async (...args: string[]) => {
+      const { stdout } = await runSkein([...args, '--help'])
+      return stdout
+        .split('Global Options')[1]
+        ?.match(/^ +(?:-\w, )?--[\w-]+/gm)
+        ?.map((each) => each.trim())
+    }
+    expect(await optionsOf('demo')).toBeUndefined()
+    expect(await optionsOf('journal', 'ls')).toEqual(['--data-dir', '--format'])
+    expect(await optionsOf('dead-letters', 'ls')).toEqual(['--data-dir', '--format'])
+    expect(await optionsOf('dead-letters', 'drop')).toContain('--mesh')
+    expect(await optionsOf('push')).toEqual(['--mesh', '--open', '--seed', '--data-dir'])
+    expect(await optionsOf('why')).toEqual(['--mesh', '--open', '--seed', '--format'])
+    const all = (await runSkein(['--help'])).stdout
+    for (const option of ['--mesh', '--bind', '--data-dir', '--quiet']) expect(all).toContain(option)
+  })
+
+  test('help - a description is wrapped as wide as the terminal is, not where its source is', async () => {
+    for (const command of ['push', 'dead-letters', 'doctor', 'demo']) {
+      const { stdout } = await runSkein([command, '--help'])
+      const [, description = ''] = stdout.split('\n\n')
+      const lines = description.split('\n')
+      for (const [index, line] of lines.slice(0, -1).entries())
+        expect(line.length + lines[index + 1]!.split(' ')[0]!.length).toBeGreaterThan(70)
+    }
   })
 
   test('version - it is that of the package', async () => {

@@ -138,9 +138,30 @@ describe('cli push and pull', () => {
   test('push - what is sent again with the same id is done once', async () => {
     const pull = await startPull(['jobs'])
     const push = await run(['push', 'jobs', '1', '--count', '5', '--dedupe-id', 'order-7', '-v'])
-    expect(push.exitCode).toBe(0)
+    expect(push).toMatchObject({ exitCode: 0, stderr: expect.stringContaining('known to this call only') })
     pull.kill('SIGINT')
     expect((await pull.ended).lines).toHaveLength(1)
+  })
+
+  test('push - an id is known to a later call as long as the data directory holds its message', async () => {
+    const dataDir = ['--data-dir', directory()]
+    const kept = ['push', 'jobs', '2', '--dedupe-id', 'order-8', '--timeout', '0', ...dataDir]
+    for (let times = 0; times < 2; times++)
+      expect(await run(kept)).toMatchObject({ exitCode: 0, stderr: expect.not.stringContaining('dedupe') })
+    const ls = await run(['journal', 'ls', ...dataDir])
+    expect(ls.lines).toHaveLength(1)
+  })
+
+  test('push --json - what is no JSON is refused, a line of it alone', async () => {
+    const refused = await run(['push', 'jobs', '{bad json', '--json'])
+    expect(refused).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('the payload is no JSON') })
+    const pull = await startPull(['jobs'])
+    const lines = await run(['push', 'jobs', '--json'], { input: '{"a":1}\nbad\n"text"\n' })
+    expect(lines).toMatchObject({ exitCode: 7, stderr: expect.stringContaining('1 of 3 messages failed') })
+    pull.kill('SIGINT')
+    expect(values((await pull.ended).lines)).toEqual([{ a: 1 }, 'text'])
+    expect((await run(['push', 'jobs', '1', '--json', '--raw'])).exitCode).toBe(2)
+    expect((await run(['request', 'price.get', '{bad', '--json'])).exitCode).toBe(2)
   })
 
   test('pull --exec - a command gets the value on stdin and learns about the job; what it prints is printed', async () => {
