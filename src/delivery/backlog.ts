@@ -400,6 +400,8 @@ export class Backlog implements Giver {
       for (const [at, copy] of copies.entries()) {
         if (this.#dropped.delete(sequences[at]!)) continue
         if (copy === undefined) {
+          // How large it was is lost as well.
+          this.#bytes -= this.#bytes / this.#size
           this.#size--
           continue
         }

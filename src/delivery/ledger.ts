@@ -213,6 +213,15 @@ export class Ledger {
     return (await Promise.all([settled, ...written])).every(Boolean)
   }
 
+  /** For one of its addressees it cannot be read any more. */
+  lose(sequence: number): void {
+    const progress = this.#progress.get(sequence)
+    if (progress !== undefined && --progress.left > 0) return
+    this.#progress.delete(sequence)
+    void this.#journal.settle(sequence)
+    if (progress !== undefined && progress.record > 0) void this.#journal.settle(progress.record)
+  }
+
   /** Puts a message among the dead letters; answers the letter's number when it is safe there. */
   async bury(burial: Burial, { envelope, payload }: Loaded, part: Owing): Promise<number> {
     const { journal, bytes } = this.#bytes((writer) => writeBurial(writer, burial, envelope, payload))

@@ -368,13 +368,20 @@ export class Outbox {
     const all = await this.#ledger.load(sequences)
     return all.map((loaded, at) => {
       if (loaded === undefined) {
-        // Damaged or settled otherwise: the journal has said so.
-        void this.#ledger.settle([{ sequence: sequences[at]!, index: 0 }])
+        this.#lose(sequences[at]!, addressee)
         return undefined
       }
       const index = loaded.envelope.addressees.findIndex((each) => addresseeKey(each) === key)
       return this.#copy(loaded, index, loaded.envelope.boot !== this.#options.self.boot)
     })
+  }
+
+  /** It cannot be read: damaged, which the journal has said, or settled meanwhile. */
+  #lose(sequence: number, addressee: Addressee): void {
+    const receipt = this.#receipts.get(sequence)
+    const index = receipt?.indexOf(addressee) ?? -1
+    if (index !== -1 && receipt?.end(index, { outcome: 'lost' })) this.#receipts.delete(sequence)
+    this.#ledger.lose(sequence)
   }
 
   #end(copy: Copy, ending: Ending): void {

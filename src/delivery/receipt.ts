@@ -9,9 +9,9 @@ export interface Outcome {
   /**
    * `handled`: its handler succeeded. `dead`: tried often enough, or rejected. `expired`: `ttlMs` passed. `gone`: the
    * node left, or came back under another boot. `forgotten`: no member of the group was seen for `rememberMs`.
-   * `refused`: over its quota. `closed`: this node was closed before; where it has a data directory it goes on later, or has ended meanwhile.
+   * `refused`: over its quota. `lost`: the disk lost it, as a warning JOURNAL_DAMAGED says. `closed`: this node was closed before; where it has a data directory it goes on later, or has ended meanwhile.
    */
-  readonly outcome: 'handled' | 'dead' | 'expired' | 'gone' | 'forgotten' | 'refused' | 'closed'
+  readonly outcome: 'handled' | 'dead' | 'expired' | 'gone' | 'forgotten' | 'refused' | 'lost' | 'closed'
   /** Id of the node that handled it, or that failed with it last. */
   readonly by?: string
   /** What the last failure was. */
@@ -97,6 +97,11 @@ export class Receipt implements Numbered {
       this.#book.awaited.add(this)
     })
     return this.#settled
+  }
+
+  /** @internal Which of its addressees this one is; -1 if it is none. */
+  indexOf({ kind, name }: Addressee): number {
+    return this.#addressees.findIndex((each) => each.kind === kind && each.name === name)
   }
 
   /** @internal Answers whether it has now ended for all. */

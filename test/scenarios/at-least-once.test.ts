@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
@@ -441,6 +441,31 @@ test('receipt - settled ends as closed, whoever asks for it after the close (G7)
   await node.close()
   expect(await receipt.settled).toEqual([{ kind: 'queue', name: 'nobody', outcome: 'closed' }])
   expect(JSON.parse(JSON.stringify(receipt))).toMatchObject({ id: receipt.id, durability: 'memory' })
+})
+
+test('dataDir - what the disk damaged while it waited ends as lost, and everything else is handled (G2, G7)', async () => {
+  const [mesh, dataDir] = [meshName(), directory()]
+  const sender = await start({ mesh, dataDir })
+  // More than is kept in memory while nobody is there.
+  const receipts = await Promise.all(Array.from({ length: 3000 }, (_, n) => sender.push('jobs', n)))
+  const both = await sender.publish('x', 'both', { ...OWED, owedTo: ['g', 'h'] })
+  const [segment] = readdirSync(join(dataDir, 'journal')).filter((name) => name.endsWith('.segment'))
+  const path = join(dataDir, 'journal', segment!)
+  const bytes = readFileSync(path)
+  const at = Math.floor(bytes.length * 0.9)
+  bytes[at] = bytes[at]! ^ 1
+  writeFileSync(path, bytes)
+  const got: unknown[] = []
+  const worker = await start({ mesh })
+  worker.pull('jobs', (value) => void got.push(value))
+  worker.subscribe('x', (value) => void got.push(value), { group: 'g' })
+  worker.subscribe('x', (value) => void got.push(value), { group: 'h' })
+  const ended = (await Promise.all(receipts.map((receipt) => receipt.settled))).flat()
+  expect(ended.filter(({ outcome }) => outcome === 'lost')).toHaveLength(1)
+  expect(ended.filter(({ outcome }) => outcome === 'handled')).toHaveLength(2999)
+  expect((await both.settled).map(({ outcome }) => outcome)).toEqual(['handled', 'handled'])
+  await owing(sender, 0)
+  expect(warningsOf(sender)).toMatchObject([{ code: 'JOURNAL_DAMAGED' }])
 })
 
 test('dataDir - who has handled it is not owed it after a restart, who has not is; failures go on counting (G1, G2)', async () => {
