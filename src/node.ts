@@ -56,7 +56,7 @@ import { Roster } from './peers/roster.ts'
 import { Presence } from './presence.ts'
 import { FRAME } from './protocol/control-frames.ts'
 import { VERSION } from './protocol/header.ts'
-import { validateTopic } from './protocol/topics.ts'
+import { validateQueue, validateTopic } from './protocol/topics.ts'
 import { realSurroundings, type Surroundings } from './surroundings.ts'
 import { Feed } from './transport/feed.ts'
 import type { Listener, Transport } from './transport/transport.ts'
@@ -587,7 +587,7 @@ export class Node {
   pull<T = unknown>(queue: string, options?: PullOptions): Subscription<T>
   pull(queue: string, first?: SubscribeHandler | PullOptions, second?: PullOptions): Subscription {
     this.#assertOpen('pull', queue)
-    validateTopic(queue)
+    validateQueue(queue)
     const { handler, options } = handlerAndOptions<PullOptions>(`pull '${queue}'`, first, second)
     checkPullOptions(options)
     return this.#subscriptions.pull(queue, handler, options)

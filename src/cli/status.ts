@@ -3,15 +3,10 @@ import type { NodeStatus, Peer, PeerState, SubscriptionStatus } from '../index.t
 /** What every node answers to. */
 export const STATUS = '$skein.status'
 
-/** A subscription as a diagnosis sees it, with the group or queue whose work it does. */
-export interface Subscribed extends SubscriptionStatus {
-  readonly addressee?: { readonly kind: 'group' | 'queue'; readonly name: string }
-}
-
-export const isWorker = ({ addressee }: Subscribed): boolean => addressee?.kind === 'queue'
+export const isWorker = ({ addressee }: SubscriptionStatus): boolean => addressee?.kind === 'queue'
 
 /** What it does, of whoever has it: `subscribes by "order.*"`. */
-export const doing = (subscription: Subscribed): string => {
+export const doing = (subscription: SubscriptionStatus): string => {
   const { pattern, addressee } = subscription
   if (isWorker(subscription)) return `works on queue "${pattern}"`
   return `subscribes by "${pattern}"${addressee === undefined ? '' : ` in group "${addressee.name}"`}`
@@ -45,7 +40,7 @@ const readAddress = (value: unknown): NodeStatus['address'] => {
   return { hosts: textsOf(value.hosts), control, feed, delivery }
 }
 
-const readSubscription = (value: unknown): Subscribed | undefined => {
+const readSubscription = (value: unknown): SubscriptionStatus | undefined => {
   if (!isObject(value)) return undefined
   const { pattern, queued, dropped } = value
   if (!isText(pattern) || !isNumber(queued) || !isNumber(dropped)) return undefined
@@ -53,7 +48,7 @@ const readSubscription = (value: unknown): Subscribed | undefined => {
   return { pattern, queued, dropped, ...(addressee !== undefined && { addressee }) }
 }
 
-const readAddressee = (value: unknown): Subscribed['addressee'] => {
+const readAddressee = (value: unknown): SubscriptionStatus['addressee'] => {
   if (!isObject(value)) return undefined
   const { kind, name } = value
   return (kind === 'group' || kind === 'queue') && isText(name) ? { kind, name } : undefined

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Node, NodeStatus } from '../index.ts'
+import type { Node, NodeStatus, SubscriptionStatus } from '../index.ts'
 import type { Check } from './check.ts'
 import { labelOf, lagCheck } from './peer-checks.ts'
-import { doing, isWorker, type Subscribed } from './status.ts'
+import { doing, isWorker } from './status.ts'
 import { type Visit, visitAll } from './visit.ts'
 import { count } from './wording.ts'
 
@@ -16,7 +16,7 @@ const MANY_WAITING = 100
 export const subscriberChecks = async (
   node: Node,
   subscribers: readonly Visit[],
-  concerns: (subscription: Subscribed) => boolean,
+  concerns: (subscription: SubscriptionStatus) => boolean,
   stop: AbortSignal,
 ): Promise<Check[]> => {
   if (subscribers.length === 0) return []
@@ -47,9 +47,9 @@ const paceChecks = (
   before: NodeStatus,
   after: NodeStatus,
   seconds: number,
-  concerns: (subscription: Subscribed) => boolean,
+  concerns: (subscription: SubscriptionStatus) => boolean,
 ): Check[] => {
-  const checks = after.subscriptions.filter(concerns).map((subscription: Subscribed): Check => {
+  const checks = after.subscriptions.filter(concerns).map((subscription: SubscriptionStatus): Check => {
     const { pattern, queued, dropped } = subscription
     const at = after.subscriptions.indexOf(subscription)
     const earlier = before.subscriptions[at]

@@ -1,4 +1,4 @@
-import { matches, type Peer } from '../index.ts'
+import { matches, type Peer, type SubscriptionStatus } from '../index.ts'
 import type { Answer, Check } from './check.ts'
 import type { Elsewhere, Search } from './elsewhere.ts'
 import { holders, MAX_LENGTH, patternsOf, queuesOf } from './holders.ts'
@@ -15,7 +15,7 @@ import {
   viewChecks,
 } from './peer-checks.ts'
 import type { Session } from './run.ts'
-import { isWorker, type Subscribed } from './status.ts'
+import { isWorker } from './status.ts'
 import { subscriberChecks } from './subscriber-checks.ts'
 import { isUp, type Visit } from './visit.ts'
 import { count, list, quoted } from './wording.ts'
@@ -31,7 +31,7 @@ export const explainTopic = async (
   findElsewhere: () => Promise<Search>,
 ): Promise<Answer> => {
   const { visits, self } = findings
-  const isWanted = ({ pattern }: Subscribed): boolean => isMatch(pattern, topic)
+  const isWanted = ({ pattern }: SubscriptionStatus): boolean => isMatch(pattern, topic)
   const takers = visits.filter(({ status }) => status?.subscriptions.some(isWanted))
   const isTaker = (visit: Visit, worker: boolean): boolean =>
     visit.status?.subscriptions.some((each) => isWanted(each) && isWorker(each) === worker) === true

@@ -2,7 +2,7 @@ import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
 import { encodePayload, receivedLocally } from '../protocol/payload.ts'
 import type { Headers, Payload } from '../protocol/record.ts'
-import { matches, validateTopic } from '../protocol/topics.ts'
+import { matches, validateQueue, validateTopic } from '../protocol/topics.ts'
 import type { Feed } from '../transport/feed.ts'
 import type { SendOptions } from './admission.ts'
 import type { Lanes } from './lanes.ts'
@@ -90,7 +90,8 @@ export class Publisher {
   }
 
   #encode(what: string, topic: string, value: unknown, options: PushOptions): Payload {
-    if (!this.#options.outbox.knows(topic)) validateTopic(topic)
+    const validate = what === 'push' ? validateQueue : validateTopic
+    if (!this.#options.outbox.knows(topic)) validate(topic)
     return encodePayload(
       value,
       options.headers,

@@ -140,7 +140,10 @@ export class Subscriptions {
 
   /** Each as a diagnosis sees it. */
   status(): SubscriptionStatus[] {
-    return [...this.#all].map(({ pattern, pending, dropped }) => ({ pattern, queued: pending, dropped }))
+    return [...this.#all].map(({ pattern, pending, dropped, addressee: { kind, name } }) => ({
+      ...{ pattern, queued: pending, dropped },
+      ...(kind !== 'node' && { addressee: { kind, name } }),
+    }))
   }
 
   /** What the plain subscriptions ask for. */

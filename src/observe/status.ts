@@ -10,6 +10,8 @@ export const isReserved = (name: string): boolean => name.startsWith('$skein.')
 /** A subscription as a diagnosis sees it. */
 export interface SubscriptionStatus {
   readonly pattern: string
+  /** The group or queue whose work it does. */
+  readonly addressee?: { readonly kind: 'group' | 'queue'; readonly name: string }
   /** Messages that wait for their handler. */
   readonly queued: number
   /** Messages dropped because its queue was full. */

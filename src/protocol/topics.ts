@@ -14,6 +14,9 @@ export const validateTopic = (topic: unknown): string => validName('topic', topi
 /** The name of a group, which follows the same rules. */
 export const validateGroup = (group: unknown): string => validName('group', group)
 
+/** The name of a queue, which does so, too. */
+export const validateQueue = (queue: unknown): string => validName('queue', queue)
+
 const validName = (kind: string, name: unknown): string => {
   const fault = faultOf(name) ?? (/[*>]/.test(name as string) ? 'only patterns have * and >' : undefined)
   if (fault === undefined) return name as string
@@ -81,6 +84,7 @@ const invalid = (code: ErrorCode, kind: string, text: unknown, fault: string): S
 const EXAMPLES: Record<string, string> = {
   topic: '"sensors.kitchen.temp"',
   group: '"billing" or "billing.eu"',
+  queue: '"resize" or "resize.large"',
   pattern: '"sensors.*.temp" or "sensors.>"',
 }
 

@@ -5,10 +5,15 @@ import { meshChecks, warningChecks } from '../../src/cli/mesh-checks.ts'
 import type { Findings } from '../../src/cli/peer-checks.ts'
 import { refusalOf } from '../../src/cli/refusal.ts'
 import type { Session } from '../../src/cli/run.ts'
-import type { Subscribed } from '../../src/cli/status.ts'
 import type { Visit } from '../../src/cli/visit.ts'
 import { explainTopic } from '../../src/cli/why-topic.ts'
-import { type HostSurvey, type NodeStatus, type Peer, SkeinError } from '../../src/index.ts'
+import {
+  type HostSurvey,
+  type NodeStatus,
+  type Peer,
+  SkeinError,
+  type SubscriptionStatus,
+} from '../../src/index.ts'
 
 const asked: Asked = {
   ...{ mesh: 'shop', open: true, mdns: undefined },
@@ -279,7 +284,7 @@ describe('checks of the mesh', () => {
 
 describe('why a topic', () => {
   const [w1, sub] = [peer('w', { name: 'w1' }), peer('b', { name: 'billing' })]
-  const having = (subscription: Partial<Subscribed>): Partial<NodeStatus> => ({
+  const having = (subscription: Partial<SubscriptionStatus>): Partial<NodeStatus> => ({
     subscriptions: [{ pattern: 'jobs', queued: 0, dropped: 0, ...subscription }],
   })
   const work = visit(w1, {}, having({ addressee: { kind: 'queue', name: 'jobs' } }))

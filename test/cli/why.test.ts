@@ -51,6 +51,28 @@ describe('why a topic', () => {
     expect(price.ended.exitCode).toBe(0)
   })
 
+  test('a queue, a group and a topic of one name are told apart', async () => {
+    const w1 = await start({ name: 'w1', mesh })
+    const worker = w1.pull('jobs', nothing)
+    await worker.ready
+    const pulled = await why('jobs')
+    expect(pulled.conclusion).toBe('1 worker would get what is pushed: w1')
+    const archive = await start({ name: 'archive', mesh })
+    await archive.subscribe('jobs', nothing, { group: 'archive' }).ready
+    const both = await why('jobs')
+    expect(both.conclusion).toBe(
+      '1 node would get what is published: archive; 1 worker would get what is pushed: w1',
+    )
+    expect(both.checks.map(({ text }) => text).join()).toContain('in group "archive"')
+    const typo = ['push', 'jbos', '1', '--timeout', '200ms', '--mesh', mesh]
+    expect((await runSkein(typo)).stderr).toContain('push to "jobs" if that was meant, on which w1 works')
+    const invalid = await runSkein(['push', 'my jobs', '1', '--mesh', mesh])
+    expect(invalid).toMatchObject({
+      exitCode: 2,
+      stderr: expect.stringContaining('the queue "my jobs" is not'),
+    })
+  })
+
   test('nobody: it says how many are there and what they want instead, and exits 5', async () => {
     const node = await start({ name: 'billing', mesh })
     await node.subscribe('order.*', nothing).ready
