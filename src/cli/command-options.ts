@@ -51,7 +51,7 @@ export const owedOptions = (): Option[] => [
   named('--ttl <duration>', 'it expires where it is not handled within so long', 'ttlMs', parseSpanMs),
   new Option(
     '--dedupe-id <id>',
-    'sent once with this id, it is not sent again by this call, nor by another one while --data-dir holds it',
+    'sent once with this id, it is not sent again while it is owed, nor for 5 min after, by this call or with the same --data-dir',
   ),
   new Option('-v, --verbose', 'print the receipt of each message, and what became of it'),
 ]
