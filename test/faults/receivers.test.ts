@@ -68,19 +68,20 @@ test('receivers - a job that kills its worker ends as a dead letter, spends nobo
   const mesh = meshName()
   const sender = await play({ mesh, dataDir: temporary('poison'), maxAttempts: 3 })
   let isOver = false
-  /** The one that lives in each of two places: whichever of them the job kills is replaced. */
-  const workers: Member[] = []
+  /** Two, as a rule: whichever of them the job kills is replaced. */
+  const alive = new Set<Member>()
   const calls: Call[] = []
-  const keepOne = async (place: number): Promise<void> => {
+  const keepOne = async (): Promise<void> => {
     while (!isOver) {
       const worker = await play({ mesh, settleMs: 50 })
-      workers[place] = worker
+      alive.add(worker)
       // The job may come, and kill it, before it can say that it is ready.
       worker.ask('pull', { queue: 'jobs', concurrency: 4, handlerMs: 2 }).catch(() => {})
       await worker.ended
+      alive.delete(worker)
     }
   }
-  const keeping = [keepOne(0), keepOne(1)]
+  const keeping = [keepOne(), keepOne()]
   await sender.ask('waitForPeers', { count: 2 })
   const pushes = sender.ask<Sent[]>('push', { queue: 'jobs', from: 0, count: 50 })
   await sender.ask('push', { queue: 'jobs', from: 50, value: { by: 'dying' } })
@@ -95,19 +96,24 @@ test('receivers - a job that kills its worker ends as a dead letter, spends nobo
   // Long after: many others have come and gone since.
   await sender.ask('push', { queue: 'jobs', from: 200, count: 300 })
   await settled(sender, range(200, 300), 20_000)
+  await until(
+    async () => alive.size,
+    (size) => size === 2,
+    10_000,
+  )
   isOver = true
-  const alive = [...workers]
-  await Promise.all(alive.map((worker) => worker.ask('fix')))
+  const workers = [...alive]
+  await Promise.all(workers.map((worker) => worker.ask('fix')))
   await sender.ask('retry', { id: letter!.id })
   await until(
-    async () => (await Promise.all(alive.map(doneBy))).flat(),
+    async () => (await Promise.all(workers.map(doneBy))).flat(),
     (done) => done.includes(50),
     10_000,
   )
-  for (const worker of alive) calls.push(...(await callsOf(worker)))
+  for (const worker of workers) calls.push(...(await callsOf(worker)))
   expect(calls.find(({ n }) => n === 50)).toMatchObject({ attempt: 1 })
   expect(await sender.ask('deadLetters')).toEqual([])
-  for (const worker of alive) await worker.kill('SIGKILL')
+  for (const worker of workers) await worker.kill('SIGKILL')
   await Promise.all(keeping)
 }, 60_000)
 

@@ -96,6 +96,8 @@ export class Member {
 
   /** Asks for a command of test/support/children/member.js. */
   ask<T = unknown>(command: string, argument: object = {}): Promise<T> {
+    if (!this.#process.connected)
+      return Promise.reject(new Error(`${this.name} has ended: it cannot ${command}`))
     const ask = ++this.#asked
     return new Promise<T>((resolve, reject) => {
       this.#asks.set(ask, { resolve: resolve as (result: unknown) => void, reject })
