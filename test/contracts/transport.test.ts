@@ -292,6 +292,8 @@ describe.each([
       await bench.eventually(() => heard.deliveries.length === 500)
       await sending
       expect(heard.deliveries).toEqual(Array.from({ length: 500 }, (_, n) => [`${n}`, 'body', '']))
+      // What happens to a connection is told on a way of its own.
+      await bench.eventually(() => log.events.length > 0)
       expect(log.events).toEqual(['up'])
     })
 
