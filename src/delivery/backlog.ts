@@ -146,7 +146,7 @@ export class Backlog implements Giver {
 
   lost(handed: HandedCopy): void {
     const { copy, place } = handed
-    if (!this.#places.end(handed)) return
+    if (!this.#places.end(handed) || this.#wasHandled(copy)) return
     if (copy.isSuspect) {
       this.#fail(copy, 'the member that was handling it was lost', place.member.id)
       return
@@ -197,7 +197,7 @@ export class Backlog implements Giver {
       this.pump()
       return
     }
-    if (!this.#places.end(handed)) return
+    if (!this.#places.end(handed) || this.#wasHandled(copy)) return
     const by = place.member.id
     switch (verdict.kind) {
       case 'handed-back':
@@ -299,14 +299,8 @@ export class Backlog implements Giver {
   /** Whether the copy need not stand in its queue any more: handed over, put behind its key, or settled. */
   #try(copy: Copy): boolean {
     if (copy.state !== 'waiting') return true
-    const { sequence, envelope } = copy.loaded
-    const before = this.#handledBefore.get(sequence)
-    if (before !== undefined && before.boot === envelope.boot) {
-      this.#handledBefore.delete(sequence)
-      this.#done(copy)
-      this.#options.handled(copy, { outcome: 'handled', by: before.by })
-      return true
-    }
+    const { envelope } = copy.loaded
+    if (this.#wasHandled(copy)) return true
     if (copy.dueAt > 0 && copy.dueAt > this.#options.clock.now()) {
       this.#later.add(copy.dueAt, copy)
       return true
@@ -331,9 +325,21 @@ export class Backlog implements Giver {
     return true
   }
 
+  /** Whether a member has handled it, as that one says since it was handed over, or is to be: then it is settled. */
+  #wasHandled(copy: Copy): boolean {
+    const { sequence, envelope } = copy.loaded
+    const before = this.#handledBefore.get(sequence)
+    if (before === undefined || before.boot !== envelope.boot) return false
+    this.#done(copy)
+    this.#options.handled(copy, { outcome: 'handled', by: before.by })
+    this.pump()
+    return true
+  }
+
   #done(copy: Copy): void {
     if (copy.state === 'settled') return
     copy.state = 'settled'
+    this.#handledBefore.delete(copy.loaded.sequence)
     this.#size--
     this.#bytes = this.#size === 0 ? 0 : this.#bytes - bodyBytes(copy.loaded.payload)
     const next = this.#lines.leave(copy)
@@ -395,7 +401,6 @@ export class Backlog implements Giver {
       if (this.#unloadedHead >= this.#unloaded.length || this.#unloadedHead > 65_536) {
         this.#unloaded = this.#unloaded.slice(this.#unloadedHead)
         this.#unloadedHead = 0
-        if (this.#unloaded.length === 0) this.#dropped.clear()
       }
       for (const [at, copy] of copies.entries()) {
         if (this.#dropped.delete(sequences[at]!)) continue
@@ -408,6 +413,8 @@ export class Backlog implements Giver {
         this.#readyBytes += copy.loaded.payload.sizeBytes
         this.#ready.push(copy)
       }
+      // Not before: something of this very load may have been dropped meanwhile.
+      if (this.#unloaded.length === 0) this.#dropped.clear()
     } catch (error) {
       this.#options.fault(error)
       this.#wake(this.#options.clock.now() + LOAD_AGAIN_MS)

@@ -36,6 +36,7 @@ export class DedupeIds {
 
   /** An id that was sent before this node was started; `record` keeps it if its message has ended. */
   restore({ id, boot, sequence, until }: SentId, record: number): void {
+    this.delete(id)
     this.#sent.set(id, { boot, sequence, receipt: undefined, until, record })
   }
 
@@ -71,8 +72,10 @@ export class DedupeIds {
   /** This record keeps it, over a restart. */
   kept({ id, sequence }: EndedId, record: number): void {
     const sent = this.#sent.get(id)
-    if (sent?.sequence === sequence) sent.record = record
-    else this.#options.forget(record)
+    if (sent?.sequence !== sequence) return this.#options.forget(record)
+    // It has ended twice: where one member had it in hand, and another had handled it before.
+    if (sent.record > 0) this.#options.forget(sent.record)
+    sent.record = record
   }
 
   /** Forgets those whose time is over. */

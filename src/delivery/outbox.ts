@@ -15,10 +15,10 @@ import { type Dedupe, DedupeIds } from './dedupe-ids.ts'
 import type { Handed } from './delivery-lane.ts'
 import { Expiries } from './expiries.ts'
 import { Leases } from './leases.ts'
-import { type Buried, Ledger, type Loaded, type Recovered } from './ledger.ts'
+import { type Buried, Ledger, type Loaded, type Owing, type Recovered } from './ledger.ts'
 import { canBeGiven, Membership, type MembershipOptions, nodeOf } from './membership.ts'
 import type { Missed } from './missed.ts'
-import type { DeathReason, Envelope } from './owed-record.ts'
+import { type DeathReason, dedupeOf, type Envelope } from './owed-record.ts'
 import { Copy, HandedCopy, type Member } from './places.ts'
 import { type Ending, type Receipt, ReceiptBook } from './receipt.ts'
 
@@ -56,7 +56,7 @@ export class Outbox {
   #journal: Journal | undefined
   #ledger!: Ledger
   /** Settled, and on its way to the ledger. */
-  #settling: Copy[] = []
+  #settling: Owing[] = []
   #settleDue: Promise<boolean> | undefined
   #timeOffset = 0
   #cancelSweep: (() => void) | undefined
@@ -199,8 +199,13 @@ export class Outbox {
     const inHand = this.#options.lanes.handedTo(peer).find(isIt)
     let copy = inHand?.copy ?? backlog.find(sequence)
     if (copy === undefined && backlog.isUnloaded(sequence)) copy = this.#copy(loaded, index, true)
-    // Where another member has it in hand by now, that one's word counts.
-    if (copy === undefined || copy.state === 'settled') return
+    if (copy?.state === 'settled') return
+    if (copy === undefined) {
+      // Another member has it in hand by now. Whatever becomes of it there, nobody is given it again, nor after a restart.
+      backlog.handledBefore(boot, sequence, peer.id)
+      this.#settling.push({ sequence, index, dedupe: dedupeOf(loaded.envelope, sequence) })
+      return
+    }
     backlog.drop(copy)
     this.#end(copy, { outcome: 'handled', by: peer.id })
   }

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
-import { Backlog } from '../../src/delivery/backlog.ts'
+import { Backlog, type BacklogOptions } from '../../src/delivery/backlog.ts'
 import { Copy, type HandedCopy, type Member } from '../../src/delivery/places.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { payloadOf } from '../support/memory-feed.ts'
 
-const backlogOf = (clock: FakeClock): Backlog =>
+const backlogOf = (clock: FakeClock, options: Partial<BacklogOptions> = {}): Backlog =>
   new Backlog({
     addressee: { kind: 'queue', name: 'jobs' },
     clock,
@@ -17,6 +17,7 @@ const backlogOf = (clock: FakeClock): Backlog =>
     fault: (error) => {
       throw error
     },
+    ...options,
   })
 
 const copyOf = (sequence: number): Copy => {
@@ -65,3 +66,41 @@ test('backlog - what a member failed with, or was lost with, the next gets as a 
     { sequence: 2, redelivered: true, attempt: 2 },
   ])
 })
+
+test('backlog - what was settled while it was read from the disk is given to nobody (G9)', async () => {
+  let read = (): void => {}
+  const backlog = backlogOf(new FakeClock(), {
+    load: (sequences) =>
+      new Promise((resolve) => {
+        read = () => resolve(sequences.map(copyOf))
+      }),
+  })
+  backlog.restore([1, 2, 3], 0)
+  const given: HandedCopy[] = []
+  backlog.join(memberOf('one', given))
+  expect(backlog.isUnloaded(2)).toBe(true)
+  backlog.drop(copyOf(2))
+  read()
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(given.map(({ sequence }) => sequence)).toEqual([1, 3])
+})
+
+test.each(['lost', 'failed', 'handed-back'] as const)(
+  'backlog - what one member has handled before is not given to it again when another, which had it in hand, has %s it (G9)',
+  (how) => {
+    const handled: unknown[] = []
+    const backlog = backlogOf(new FakeClock(), { handled: (_, ending) => void handled.push(ending) })
+    const one: HandedCopy[] = []
+    const two: HandedCopy[] = []
+    backlog.join(memberOf('one', one))
+    backlog.add(copyOf(1))
+    backlog.join(memberOf('two', two))
+    backlog.handledBefore('b', 1, 'two')
+    if (how === 'lost') backlog.lost(one[0]!)
+    else if (how === 'failed') one[0]!.settled({ kind: how, number: 0, code: '', text: '' })
+    else one[0]!.settled({ kind: how, number: 0, why: 'busy' })
+    expect(two).toEqual([])
+    expect(handled).toEqual([{ outcome: 'handled', by: 'two' }])
+    expect(backlog.size).toBe(0)
+  },
+)
