@@ -103,7 +103,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'src/delivery/backlog.ts',
     changes: [
       [
-        '    if (!this.#places.end(handed)) return\n    const by = place.member.id\n',
+        '    if (!this.#places.end(handed) || this.#wasHandled(copy)) return\n    const by = place.member.id\n',
         "    if (handed.isOver) return\n    handed.isOver = true\n    copy.handed = undefined\n    copy.state = 'waiting'\n" +
           '    const by = place.member.id\n',
       ],
@@ -126,7 +126,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'src/delivery/backlog.ts',
     changes: [
       [
-        '    if (!this.#places.end(handed)) return\n    const by = place.member.id\n',
+        '    if (!this.#places.end(handed) || this.#wasHandled(copy)) return\n    const by = place.member.id\n',
         '    if (copy.handed !== undefined) this.#places.end(copy.handed)\n    const by = place.member.id\n',
       ],
     ],

@@ -34,7 +34,7 @@ const undisturbed = async (fast: Member, published: Published): Promise<void> =>
   const tally = await complete(fast, 10_000)
   expect(tally).toMatchObject({ received: COUNT, missed: 0, uncounted: 0, disorder: 0 })
   expect(published.grownBytes).toBeLessThan(64 * MIB)
-  expect(published.lateOwnP99Ms).toBeLessThan(50)
+  expect(published.lateOwnP99Ms).toBeLessThan(500)
   expect(published.ticks).toBeGreaterThan(0.7)
 }
 
