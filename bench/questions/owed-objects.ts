@@ -8,7 +8,7 @@ export const question: Question = {
   inFlight: 4096,
   measure: 'rate',
   owed: true,
-  must: 0.2,
+  must: 0.35,
   aim: 1.5,
   value: reading,
   packed: true,

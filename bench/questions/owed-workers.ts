@@ -10,7 +10,7 @@ export const question: Question = {
   measure: 'rate',
   owed: true,
   receivers: 4,
-  must: 0.2,
+  must: 0.25,
   aim: 2,
   value: () => payload,
   packed: false,

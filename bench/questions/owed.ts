@@ -10,7 +10,7 @@ export const question: Question = {
   measure: 'rate',
   owed: true,
   // The bare contender promises nothing: it loses what a process or the power takes with it.
-  must: 0.2,
+  must: 0.4,
   aim: 2,
   value: () => payload,
   packed: false,
