@@ -75,7 +75,8 @@ export const contender: Contender = {
       reportedLost: () => ({}),
       weight: () => weight,
       close: async () => {
-        await connection.close()
+        messages.stop()
+        await connection.drain()
         await reading.catch(() => {})
       },
     }
