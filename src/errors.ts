@@ -85,8 +85,14 @@ export class SkeinError extends Error {
 }
 
 /** True for a SkeinError, of the given code if one is named. */
-export const isSkeinError = (error: unknown, code?: ErrorCode): error is SkeinError =>
-  error instanceof SkeinError && (code === undefined || error.code === code)
+export const isSkeinError = (error: unknown, code?: ErrorCode): error is SkeinError => {
+  try {
+    return error instanceof SkeinError && (code === undefined || error.code === code)
+  } catch {
+    // A Proxy that throws when it is looked at.
+    return false
+  }
+}
 
 /** The text of anything that was thrown; even of a Proxy, or of what cannot be made a text. It never throws. */
 export const messageOf = (error: unknown): string => {

@@ -161,20 +161,23 @@ export class Responders {
 
   #run(service: Service, job: Job): void {
     let result: unknown
+    let isLater: boolean
     try {
       job.message.whenWatched(() => this.#watch(job))
       result = service.handler(job.message.value, job.message)
+      isLater = typeof (result as PromiseLike<unknown> | null | undefined)?.then === 'function'
     } catch (error) {
       this.#end(job, failure(error))
       return
     }
-    if (typeof (result as PromiseLike<unknown> | null | undefined)?.then !== 'function') {
+    if (!isLater) {
       this.#end(job, this.#encode(job, result))
       return
     }
     service.running++
     this.#running.add(job)
-    ;(result as PromiseLike<unknown>).then(
+    // As `await` does it: a `then` that throws is a failure.
+    Promise.resolve(result).then(
       (value) => this.#ran(service, job, this.#encode(job, value)),
       (error: unknown) => this.#ran(service, job, failure(error)),
     )
@@ -238,9 +241,18 @@ const refusal = (code: 'BUSY' | 'NO_RESPONDER' | 'CLOSED', text: string): Answer
   error: new SkeinError(code, text, { mayHaveRun: false }),
 })
 
+/** Of anything that was thrown, which may throw itself when it is looked at. */
+const codeOf = (cause: unknown): unknown => {
+  try {
+    return (cause as { code?: unknown } | null | undefined)?.code
+  } catch {
+    return undefined
+  }
+}
+
 /** What crosses the wire of an error: a code and its message, never a stack. */
 const failure = (cause: unknown): Answer => {
-  const own = (cause as { code?: unknown } | null | undefined)?.code
+  const own = codeOf(cause)
   const remoteCode = typeof own === 'string' && own.length > 0 && own.length <= 64 ? own : 'ERROR'
   const error = new SkeinError('REMOTE_ERROR', messageOf(cause).slice(0, MAX_ERROR_TEXT), { remoteCode })
   return { ok: false, error: isSkeinError(cause, 'BUSY') ? cause : error }

@@ -55,6 +55,32 @@ test('responders - what a handler returns is the answer, at once or later', asyn
   expect(at.responders.load).toBe(0)
 })
 
+test('responders - whatever a handler throws or returns, whoever asks is answered (G7)', async () => {
+  const trap = (): never => {
+    throw new Error('looked at')
+  }
+  const name = 'then'
+  const at = new Bench()
+  const thrown = [
+    ...[undefined, Symbol('s'), Object.assign(new Error('x'), { message: 5 })],
+    new Proxy(new Error('x'), { get: trap, getPrototypeOf: trap }),
+  ]
+  const handlers: (() => unknown)[] = thrown.map((each) => () => {
+    throw each
+  })
+  handlers.push(
+    () => ({ [name]: trap }),
+    () => Object.defineProperty({}, name, { get: trap }),
+  )
+  for (const [index, handler] of handlers.entries()) {
+    at.responders.add(`r${index}`, handler, {})
+    at.ask(`r${index}`)
+  }
+  await at.clock.microtasks()
+  expect(at.answers).toEqual(handlers.map(() => 'ERROR'))
+  expect(at.responders.load).toBe(0)
+})
+
 test('responders - of an error its code and message cross the wire, never its stack', async () => {
   const at = new Bench()
   const errors: Answer[] = []
