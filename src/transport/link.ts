@@ -7,6 +7,8 @@ import { Lane } from './lane.ts'
 import type { Dial, Transport } from './transport.ts'
 
 /** A hello or its welcome may be lost with a connection: it is said again. */
+/** Who asks more often than this is not answered each time: a hello may be large. */
+const ASKED_AGAIN_MS = 100
 const HELLO_AGAIN_MS = 500
 const HELLO_AGAIN_MAX_MS = 4000
 /** How often a reply that found no room in its connection is tried again. */
@@ -63,6 +65,7 @@ export class Link {
   readonly #options: LinkOptions
   #dial: Dial | undefined
   #number = 0
+  #greetedAt = 0
   #welcomed = false
   #cancelAgain: (() => void) | undefined
   #closed = false
@@ -100,9 +103,12 @@ export class Link {
     })
   }
 
-  /** The other end does not know us any more. A hello that is on its way answers that, however often it asks. */
+  /**
+   * The other end does not know us any more. A hello that is on its way answers that, however often it asks; one that was
+   * said a while ago may have been lost with a connection.
+   */
   asked(): void {
-    if (this.#welcomed) this.greet()
+    if (this.#welcomed || this.#options.clock.now() - this.#greetedAt > ASKED_AGAIN_MS) this.greet()
   }
 
   /** Says hello under a new number. */
@@ -110,6 +116,7 @@ export class Link {
     if (this.#closed) return
     this.#cancelAgain?.()
     this.#welcomed = false
+    this.#greetedAt = this.#options.clock.now()
     this.lane.helloNumber = ++this.#number
     const writer = this.lane.begin(FRAME.hello, true)
     writeHello(writer, this.#options.hello(this.#number))
