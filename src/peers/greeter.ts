@@ -126,10 +126,11 @@ export class Greeter {
   frame(peer: Peer, type: number, reader: Reader, end: Link | Route): void {
     switch (type) {
       case FRAME.ping:
-        end.send(FRAME.pong, (writer) => writer.u48(this.#options.takenFrom(peer)))
-        return this.#options.pinged(peer, reader.u48())
+        this.#options.pinged(peer, reader.u48())
+        return this.#sendPong(peer, reader.u48(), end)
       case FRAME.pong:
-        return this.#options.ponged(peer, reader.u48())
+        this.#options.ponged(peer, reader.u48())
+        return this.#roster.ponged(peer, reader.u48())
       case FRAME.interest:
         this.#roster.interested(peer, readInterest(reader.bytes(reader.left)))
         return end.send(FRAME.known, (writer) => writer.u48(peer.interest.revision))
@@ -143,6 +144,13 @@ export class Greeter {
       default:
         return this.#options.frame(peer, type, reader, end instanceof Link)
     }
+  }
+
+  #sendPong(peer: Peer, number: number, end: Link | Route): void {
+    end.send(FRAME.pong, (writer) => {
+      writer.u48(this.#options.takenFrom(peer))
+      writer.u48(number)
+    })
   }
 
   /** Somebody dialled us and says who it is. */

@@ -54,6 +54,8 @@ export class Peer {
   mayLive = false
   heardAt = 0
   pingedAt = 0
+  /** The latest of our pings that it has answered. */
+  ponged = 0
   redialMs = 0
   /** Ends the wait after which it is forgotten. */
   cancelGone = (): void => {}

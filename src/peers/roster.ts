@@ -26,8 +26,10 @@ import { Peer, type PeerInfo } from './peer.ts'
 const MAX_PEERS = 4096
 const MAX_REFUSING = 64
 const KNOWN_TIMEOUT_MS = 10_000
-/** How long the holder of an id has to show that it lives, when another boot claims the same id. */
+/** How long the holder of an id may be silent without an answer, when another boot claims the same id. */
 const CHALLENGE_MS = 500
+/** Whoever still talks after this long lives, though its answer has not come through. */
+const CHALLENGE_MAX_MS = 5000
 
 export interface RosterOptions {
   /** Of this node. */
@@ -70,6 +72,7 @@ export class Roster {
   /** Those that refuse this node. */
   readonly #refusing = new Map<string, Peer>()
   readonly #liveness: Liveness
+  #pings = 0
   #closed = false
 
   constructor(options: RosterOptions) {
@@ -148,8 +151,19 @@ export class Roster {
     this.tell(id, FRAME.askReport, (writer) => writer.u48(number))
   }
 
-  ping(peer: Peer): void {
-    endOf(peer)?.send(FRAME.ping, (writer) => writer.u48(this.#options.sentTo(peer)))
+  /** Asks a peer for a sign of life. Returns the number of the ping, which the answer repeats. */
+  ping(peer: Peer): number {
+    const number = ++this.#pings
+    endOf(peer)?.send(FRAME.ping, (writer) => {
+      writer.u48(this.#options.sentTo(peer))
+      writer.u48(number)
+    })
+    return number
+  }
+
+  ponged(peer: Peer, number: number): void {
+    peer.ponged = number
+    this.#options.changes.notify()
   }
 
   /** Life is any traffic. */
@@ -295,16 +309,18 @@ export class Roster {
     }
   }
 
-  /** Whether the present holder of an id still answers. */
+  /** Whether the present holder of an id still answers: what it had sent before it died is read after its death. */
   async challenge(holder: Peer): Promise<boolean> {
     if (holder.link === undefined || !holder.link.isOpen) return false
     const { clock, changes } = this.#options
     const askedAt = clock.now()
-    this.ping(holder)
-    while (clock.now() < askedAt + CHALLENGE_MS && holder.isUp && holder.heardAt <= askedAt) {
-      await changes.next(Math.min(20, CHALLENGE_MS))
+    const number = this.ping(holder)
+    const isAnswered = (): boolean => holder.ponged >= number
+    const isTalking = (): boolean => clock.now() < Math.max(askedAt, holder.heardAt) + CHALLENGE_MS
+    while (holder.isUp && !isAnswered() && isTalking() && clock.now() < askedAt + CHALLENGE_MAX_MS) {
+      await changes.next(CHALLENGE_MS / 10)
     }
-    return holder.isUp && holder.heardAt > askedAt
+    return holder.isUp && (isAnswered() || isTalking())
   }
 
   /** Lists somebody who is no member, so that `peers` can say why; of very many the latest. */

@@ -3,7 +3,8 @@ import { Changes } from '../../src/changes.ts'
 import { Peer } from '../../src/peers/peer.ts'
 import { Roster, type RosterOptions } from '../../src/peers/roster.ts'
 import { Reader, Writer } from '../../src/protocol/bytes.ts'
-import { type Hello, type Service, writeWindows } from '../../src/protocol/control-frames.ts'
+import { FRAME, type Hello, type Service, writeWindows } from '../../src/protocol/control-frames.ts'
+import type { Link } from '../../src/transport/link.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
 const BOOT = 'b'.repeat(32)
@@ -115,4 +116,58 @@ test('roster - a peer that was lost and dials this node again is not forgotten w
   await clock.advance(60_000)
   expect(roster.get(peer.id)).toBe(peer)
   expect(peer.info()).toMatchObject({ state: 'seen' })
+})
+
+/** A peer that is up, and the numbers of the pings it was sent. */
+const holding = (roster: Roster): { peer: Peer; pings: number[] } => {
+  const peer = roster.meet(helloOf('1'.repeat(32)))!
+  const pings: number[] = []
+  const send = (type: number, write: (writer: Writer) => void): void => {
+    const writer = new Writer()
+    write(writer)
+    const reader = new Reader(writer.take())
+    reader.u48()
+    if (type === FRAME.ping) pings.push(reader.u48())
+  }
+  peer.link = { isOpen: true, send } as unknown as Link
+  roster.up(peer)
+  return { peer, pings }
+}
+
+test('roster - who holds an id lives if it answers this very ping, and what it had sent before is no answer', async () => {
+  const { roster, clock } = setUp()
+  const { peer, pings } = holding(roster)
+  roster.ping(peer)
+  const living = roster.challenge(peer)
+  await clock.advance(400)
+  roster.heard(peer)
+  roster.ponged(peer, pings[1]!)
+  expect(await living).toBe(true)
+  let verdict: boolean | undefined
+  roster.ping(peer)
+  void roster.challenge(peer).then((alive) => {
+    verdict = alive
+  })
+  // The last of what the dead one had sent, its answer to an older ping among it.
+  await clock.advance(400)
+  roster.heard(peer)
+  roster.ponged(peer, pings[2]!)
+  await clock.advance(400)
+  expect(verdict).toBeUndefined()
+  await clock.advance(200)
+  expect(verdict).toBe(false)
+})
+
+test('roster - who holds an id and talks without end lives, though its answer does not come through', async () => {
+  const { roster, clock } = setUp()
+  const { peer } = holding(roster)
+  let verdict: boolean | undefined
+  void roster.challenge(peer).then((alive) => {
+    verdict = alive
+  })
+  for (let passed = 0; passed < 6000 && verdict === undefined; passed += 300) {
+    await clock.advance(300)
+    roster.heard(peer)
+  }
+  expect(verdict).toBe(true)
 })
