@@ -6,9 +6,9 @@ import { KIND, readPrefix, writePrefix } from '../protocol/header.ts'
 import { Lane } from './lane.ts'
 import type { Dial, Transport } from './transport.ts'
 
-/** A hello or its welcome may be lost with a connection: it is said again. */
 /** Who asks more often than this is not answered each time: a hello may be large. */
 const ASKED_AGAIN_MS = 100
+/** A hello or its welcome may be lost with a connection: it is said again. */
 const HELLO_AGAIN_MS = 500
 const HELLO_AGAIN_MAX_MS = 4000
 /** How often a reply that found no room in its connection is tried again. */

@@ -227,6 +227,7 @@ describe.each([
       await send([bytes('two'), bytes('frames')])
       await routeOf(send, 'one frame')
       expect(heard.faults).toMatchObject([{ code: 'MALFORMED' }])
+      await bench.eventually(() => log.count('up') === 1)
       expect(log.events).toEqual(['up'])
     })
 
@@ -413,6 +414,7 @@ describe.each([
       const { control } = await listen(0, heard, strict)
       const { log, send } = dialControl(at(control))
       await routeOf(send, 'x'.repeat(1000))
+      await bench.eventually(() => log.count('up') === 1)
       expect(log.events).toEqual(['up'])
     })
 

@@ -136,7 +136,6 @@ test('prescan - everything msgpack has to offer passes whole, and is refused whe
         withBigInt: false,
         withDate: true,
         withNullPrototype: true,
-        key: fc.string().filter((key) => key !== '__proto__'),
         values: [
           fc.jsonValue(),
           fc.uint8Array(),
@@ -147,10 +146,13 @@ test('prescan - everything msgpack has to offer passes whole, and is refused whe
       (value) => {
         const whole = packr.pack(value ?? null)
         if (faultOf(whole) !== undefined) {
-          // msgpackr has no msgpack for these two: an invalid Date and undefined.
-          expect(
-            whole.includes(Buffer.from([0xd4, 0xff, 0xff])) || whole.includes(Buffer.from([0xd4, 0, 0])),
-          ).toBe(true)
+          // msgpackr has no msgpack for the first two, an invalid Date and undefined; the third is refused as a key.
+          const refused = [
+            Buffer.from([0xd4, 0xff, 0xff]),
+            Buffer.from([0xd4, 0, 0]),
+            Buffer.from('__proto__'),
+          ]
+          expect(refused.some((bytes) => whole.includes(bytes))).toBe(true)
           return
         }
         expect(faultOf(bytes(whole, 0xc0))).toBeDefined()

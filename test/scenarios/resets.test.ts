@@ -32,34 +32,57 @@ const wire = async (): Promise<Wire> => {
   return { near, far, control, feed, delivery }
 }
 
-/** Cuts so often, each time when what is measured has grown by `step`. */
-const cutWhile = async (
-  times: number,
-  step: number,
-  measure: () => number,
-  proxies: TcpProxy[],
-): Promise<void> => {
-  for (let cut = 0; cut < times; cut++) {
-    const from = measure()
-    await eventually(() => measure() >= from + step, 15_000)
-    for (const proxy of proxies) proxy.reset()
-  }
+interface Cutting {
+  /** Until then something must flow, or what is measured does not grow. */
+  isOver: boolean
+  done: Promise<void>
 }
+
+/** Cuts so often, each time when what is measured has grown by `step`. */
+const cutWhile = (times: number, step: number, measure: () => number, proxies: TcpProxy[]): Cutting => {
+  const cut = async (): Promise<void> => {
+    try {
+      for (let left = times; left > 0; left--) {
+        const from = measure()
+        await eventually(() => measure() >= from + step, 15_000)
+        for (const proxy of proxies) proxy.reset()
+      }
+    } finally {
+      cutting.isOver = true
+    }
+  }
+  const cutting: Cutting = { isOver: false, done: Promise.resolve() }
+  cutting.done = cut()
+  return cutting
+}
+
+/** Sends large messages, numbered, as long as it is cut, and never many more than have arrived. Returns how many. */
+const sendLarge = async (near: Node, cutting: Cutting, arrived: () => number): Promise<number> => {
+  let sent = 0
+  while (!cutting.isOver) {
+    const large = Buffer.alloc(300 * 1024)
+    large.writeUInt32LE(sent)
+    await near.publish('large', large, { lend: true })
+    sent++
+    await eventually(() => arrived() > sent - 20 || cutting.isOver, 15_000)
+  }
+  await cutting.done
+  return sent
+}
+
+const numbersOf = (values: readonly unknown[]): number[] =>
+  values.map((value) => (value as Buffer).readUInt32LE(0))
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i)
 
 test('resets - of the feed under 100,000 messages: in order, and received plus gaps equal sent (G4, G5)', async () => {
   const { near, far, feed } = await wire()
   const { values } = await collect(near, 'v')
   const count = 100_000
   const cutting = cutWhile(5, 5000, () => values.length, [feed])
-  for (let i = 0; i < count; i++) await far.publish('v', i)
-  // As long as it is cut something must flow, and the last message tells how many there were.
-  let sent = count
-  let cut = false
-  void cutting.finally(() => {
-    cut = true
-  })
-  while (!cut) await far.publish('v', sent++)
-  await cutting
+  let sent = 0
+  while (sent < count || !cutting.isOver) await far.publish('v', sent++)
+  await cutting.done
   await eventually(() => values.length + missedBy(near) === sent)
   for (let i = 1; i < values.length; i++) expect((values[i] as number) > (values[i - 1] as number)).toBe(true)
   for (const gap of gapsOf(near)) expect(gap).toMatchObject({ publisher: far.id, topic: 'v', reason: 'lost' })
@@ -87,7 +110,7 @@ test('resets - of the control road under requests: each ends in its reply or in 
     }
   }
   const asking = Array.from({ length: 50 }, ask)
-  await cutWhile(8, 500, () => answered, [control])
+  await cutWhile(8, 500, () => answered, [control]).done
   more = false
   const stoppedAt = performance.now()
   await Promise.all(asking)
@@ -114,17 +137,10 @@ test('resets - of the delivery road: large messages arrive once each and in orde
   const { near, far, delivery } = await wire()
   const { values } = await collect(far, 'large')
   await near.waitForSubscribers('large')
-  const numbers = (): number[] => values.map((value) => (value as Buffer).readUInt32LE(0))
   const cutting = cutWhile(6, 12, () => values.length, [delivery])
-  for (let i = 0; i < 100; i++) {
-    const large = Buffer.alloc(300 * 1024)
-    large.writeUInt32LE(i)
-    await near.publish('large', large, { lend: true })
-    await eventually(() => values.length > i - 20, 15_000)
-  }
-  await cutting
-  await eventually(() => values.length === 100, 15_000)
-  expect(numbers()).toEqual(Array.from({ length: 100 }, (_, i) => i))
+  const sent = await sendLarge(near, cutting, () => values.length)
+  await eventually(() => values.length === sent, 15_000)
+  expect(numbersOf(values)).toEqual(upTo(sent))
   expect(gapsOf(far)).toEqual([])
 }, 40_000)
 
@@ -134,19 +150,11 @@ test('resets - of the delivery road and of the one that confirms it: large messa
   await near.waitForSubscribers('large')
   let lost = 0
   for (const node of [near, far]) node.on('peer-down', () => lost++)
-  const both = cutWhile(4, 12, () => values.length, [delivery, control])
-  for (let i = 0; i < 60; i++) {
-    const large = Buffer.alloc(300 * 1024)
-    large.writeUInt32LE(i)
-    await near.publish('large', large, { lend: true })
-    await eventually(() => values.length > i - 20 || lost > 0, 15_000)
-  }
-  await both
-  await eventually(() => values.length === 60 || lost > 0, 15_000)
+  const cutting = cutWhile(4, 12, () => values.length, [delivery, control])
+  const sent = await sendLarge(near, cutting, () => values.length)
+  await eventually(() => values.length === sent || lost > 0, 15_000)
   expect(lost).toBe(0)
-  expect(values.map((value) => (value as Buffer).readUInt32LE(0))).toEqual(
-    Array.from({ length: 60 }, (_, i) => i),
-  )
+  expect(numbersOf(values)).toEqual(upTo(sent))
 }, 40_000)
 
 test('resets - of all roads at once, with everything under way: it goes on by itself', async () => {
@@ -156,11 +164,7 @@ test('resets - of all roads at once, with everything under way: it goes on by it
   const back = await collect(near, 'v', { echo: false })
   let rounds = 0
   const cutting = cutWhile(5, 20, () => rounds, [control, feed, delivery])
-  let cut = false
-  void cutting.finally(() => {
-    cut = true
-  })
-  while (!cut) {
+  while (!cutting.isOver) {
     await near.publish('v', Buffer.alloc(300 * 1024))
     await far.publish('v', rounds)
     await near.request('echo', rounds, { waitMs: 10_000, timeoutMs: 15_000 }).catch((error: unknown) => {
@@ -169,7 +173,7 @@ test('resets - of all roads at once, with everything under way: it goes on by it
     })
     rounds++
   }
-  await cutting
+  await cutting.done
   await eventually(async () => (await hasSubscriber(near, 'v')) && (await hasSubscriber(far, 'v')))
   await near.publish('v', 'forth')
   await far.publish('v', 'back')
