@@ -208,7 +208,7 @@ export class Node {
       transport,
       clock,
       queueBytes: limits.feedBytes,
-      handledBefore: (peer, settlement) => this.#outbox.handledBefore(peer, settlement),
+      handledBefore: (peer, said, after) => this.#outbox.handledBefore(peer, said, after),
       applied: () => this.#outbox.applied(),
       fault,
     })

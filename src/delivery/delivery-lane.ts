@@ -9,7 +9,7 @@ import {
   writeHandOver,
 } from '../protocol/delivery-batch.ts'
 import { type Payload, writeRecord, writeRecordHead } from '../protocol/record.ts'
-import type { Settlement } from '../protocol/settlement.ts'
+import type { HandledBefore, Settlement } from '../protocol/settlement.ts'
 import { Cork } from '../transport/cork.ts'
 import type { Dial, Transport } from '../transport/transport.ts'
 import { hostOf } from './following.ts'
@@ -34,7 +34,7 @@ export interface DeliveryLaneOptions {
 export type Outgoing = Omit<HandOver, 'number'>
 
 /** What a peer says of a hand-over that did not succeed. */
-export type Verdict = Exclude<Settlement, { kind: 'handled' | 'handled-before' }>
+export type Verdict = Exclude<Settlement, { kind: 'handled' } | HandledBefore>
 
 /** One who waits for what becomes of a hand-over. */
 export interface Handed extends Numbered {
@@ -75,6 +75,8 @@ export class DeliveryLane {
   settledTaken = 0
   /** Settlements of it that are looked up still. */
   applying: Promise<unknown> | undefined
+  /** How many those are. */
+  lookedUp = 0
   /** Hand-overs that the peer is to settle. */
   readonly awaited = new NumberedItems<Handed>()
   #idle: (() => void)[] = []

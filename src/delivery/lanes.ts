@@ -3,7 +3,7 @@ import { SkeinError } from '../errors.ts'
 import type { Peer } from '../peers/peer.ts'
 import type { Reader } from '../protocol/bytes.ts'
 import type { Payload } from '../protocol/record.ts'
-import { readSettlement, type Settlement } from '../protocol/settlement.ts'
+import { type HandledBefore, readSettlement, type Settlement } from '../protocol/settlement.ts'
 import {
   DeliveryLane,
   type DeliveryLaneOptions,
@@ -15,11 +15,20 @@ import { MISSED, type Missed, tellMissed } from './missed.ts'
 
 /** A receiver without room is offered the message again after this. */
 const BUSY_AGAIN_MS = 50
+/** Of one peer: an honest one remembers no more that was handled and is not recorded. */
+const MAX_LOOKED_UP = 65_536
 
 export interface LanesOptions extends DeliveryLaneOptions {
   readonly missed: Missed
-  /** A member has handled this before it was handed over by the present numbers; resolves when that is applied. */
-  handledBefore(peer: Peer, settlement: Extract<Settlement, { kind: 'handled-before' }>): Promise<void>
+  /**
+   * A member has handled these before they were handed over by the present numbers; resolves when that is applied,
+   * which is `after` what it said earlier.
+   */
+  handledBefore(
+    peer: Peer,
+    said: readonly HandledBefore[],
+    after: Promise<unknown> | undefined,
+  ): Promise<void>
   /** All settlements of a frame have been applied; resolves to true when that is recorded. */
   applied(): Promise<boolean>
 }
@@ -81,12 +90,17 @@ export class Lanes {
   settled(peer: Peer, reader: Reader): void {
     if (!isReachable(peer)) return
     const lane = this.#lane(peer)
+    const before: HandledBefore[] = []
     for (let number = reader.u48(); reader.left > 0; number++) {
       const settlement = readSettlement(reader)
       if (number !== lane.settledTaken + 1) continue
+      if (settlement.kind !== 'handled-before') this.#apply(lane, settlement)
+      else if (lane.lookedUp + before.length < MAX_LOOKED_UP) before.push(settlement)
+      // Not taken, so it is said again later.
+      else break
       lane.settledTaken = number
-      this.#apply(peer, lane, settlement)
     }
+    if (before.length > 0) this.#lookUp(peer, lane, before)
     const taken = lane.settledTaken
     const { applied } = this.#options
     const recorded = lane.applying === undefined ? applied() : lane.applying.then(applied)
@@ -161,17 +175,21 @@ export class Lanes {
     this.#lanes.clear()
   }
 
-  #apply(peer: Peer, lane: DeliveryLane, settlement: Settlement): void {
-    if (settlement.kind === 'handled-before') {
-      // What comes behind it must not be confirmed earlier, since that would confirm this, too.
-      const { handledBefore, fault } = this.#options
-      const applying = Promise.all([lane.applying, handledBefore(peer, settlement)])
-        .catch(fault)
-        .finally(() => {
-          if (lane.applying === applying) lane.applying = undefined
-        })
-      lane.applying = applying
-    } else if (settlement.kind === 'handled') {
+  /** What comes behind these must not be confirmed earlier, since that would confirm them, too. */
+  #lookUp(peer: Peer, lane: DeliveryLane, before: readonly HandledBefore[]): void {
+    const { handledBefore, fault } = this.#options
+    lane.lookedUp += before.length
+    const applying = handledBefore(peer, before, lane.applying)
+      .catch(fault)
+      .finally(() => {
+        lane.lookedUp -= before.length
+        if (lane.applying === applying) lane.applying = undefined
+      })
+    lane.applying = applying
+  }
+
+  #apply(lane: DeliveryLane, settlement: Exclude<Settlement, HandledBefore>): void {
+    if (settlement.kind === 'handled') {
       const { from, count } = settlement
       if (count <= lane.awaited.size)
         for (let number = from; number < from + count; number++) this.#tell(lane, number, undefined)

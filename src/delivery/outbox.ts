@@ -6,7 +6,7 @@ import type { Peer } from '../peers/peer.ts'
 import { type Addressee, addresseeKey } from '../protocol/addressee.ts'
 import type { Service } from '../protocol/control-frames.ts'
 import type { Payload } from '../protocol/record.ts'
-import type { Settlement } from '../protocol/settlement.ts'
+import type { HandledBefore } from '../protocol/settlement.ts'
 import { Admission, type SendOptions } from './admission.ts'
 import { Audience } from './audience.ts'
 import { Backlog } from './backlog.ts'
@@ -16,6 +16,7 @@ import type { Handed } from './delivery-lane.ts'
 import { Expiries } from './expiries.ts'
 import { Leases } from './leases.ts'
 import { type Buried, Ledger, type Loaded, type Owing, type Recovered } from './ledger.ts'
+import { LookUps } from './look-ups.ts'
 import { canBeGiven, Membership, type MembershipOptions, nodeOf } from './membership.ts'
 import type { Missed } from './missed.ts'
 import { type DeathReason, dedupeOf, type Envelope } from './owed-record.ts'
@@ -48,6 +49,7 @@ export class Outbox {
   readonly #membership: Membership
   readonly #leases: Leases
   readonly #expiries: Expiries
+  readonly #lookUps: LookUps
   readonly #dedupeIds: DedupeIds
   readonly #book: ReceiptBook
   /** Of messages that are not loaded. */
@@ -84,6 +86,13 @@ export class Outbox {
       clock,
       (sequence, copies) => void this.#expire(sequence, copies).catch(fault),
     )
+    this.#lookUps = new LookUps({
+      clock,
+      backlogOf: (addressee) => this.#backlogs.get(addresseeKey(addressee)),
+      load: (sequences) => this.#ledger.load(sequences),
+      found: (peer, loaded, backlog) => this.#wasHandled(peer, loaded, backlog),
+      fault,
+    })
     this.#audience = new Audience({
       ...options,
       time,
@@ -180,34 +189,16 @@ export class Outbox {
     this.#audience.withdrawn(group, pattern)
   }
 
-  /** A member has handled this before it knew the present numbers. When this resolves, it counts as settled here. */
-  async handledBefore(
+  /**
+   * A member has handled these before it knew the present numbers. They are looked up `after` those before them; when
+   * this resolves, they count as settled here.
+   */
+  handledBefore(
     peer: Peer,
-    { boot, sequence, addressee }: Extract<Settlement, { kind: 'handled-before' }>,
+    said: readonly HandledBefore[],
+    after: Promise<unknown> | undefined,
   ): Promise<void> {
-    const of = addressee.kind === 'node' ? nodeOf(peer) : addressee
-    const key = addresseeKey(of)
-    const backlog = this.#backlogs.get(key)
-    if (backlog === undefined) return
-    backlog.handledBefore(boot, sequence, peer.id)
-    const [loaded] = await this.#ledger.load([sequence])
-    if (!backlog.takeHandledBefore(sequence) || loaded?.envelope.boot !== boot) return
-    const index = loaded.envelope.addressees.findIndex((each) => addresseeKey(each) === key)
-    if (index === -1 || this.#ledger.failuresOf(sequence, index)?.isSettled) return
-    const isIt = (each: Handed): each is HandedCopy =>
-      each instanceof HandedCopy && each.giver === backlog && each.copy.loaded.sequence === sequence
-    const inHand = this.#options.lanes.handedTo(peer).find(isIt)
-    let copy = inHand?.copy ?? backlog.find(sequence)
-    if (copy === undefined && backlog.isUnloaded(sequence)) copy = this.#copy(loaded, index, true)
-    if (copy?.state === 'settled') return
-    if (copy === undefined) {
-      // Another member has it in hand by now. Whatever becomes of it there, nobody is given it again, nor after a restart.
-      backlog.handledBefore(boot, sequence, peer.id)
-      this.#settling.push({ sequence, index, dedupe: dedupeOf(loaded.envelope, sequence) })
-      return
-    }
-    backlog.drop(copy)
-    this.#end(copy, { outcome: 'handled', by: peer.id })
+    return this.#lookUps.add(peer, said, after)
   }
 
   /** The peer is lost. Whether it has died, or may still run what it holds, shows how. */
@@ -265,6 +256,7 @@ export class Outbox {
     this.#leases.close()
     this.#audience.close()
     this.#expiries.close()
+    this.#lookUps.close()
     this.deadLetters.close()
     for (const backlog of this.#backlogs.values()) backlog.close()
     if (this.#journal !== undefined) await this.#flush()
@@ -283,6 +275,28 @@ export class Outbox {
       if (this.#ledger.failuresOf(sequence, index)?.isSettled) receipt.end(index, { outcome: 'closed' })
     if (owed.length > 0) this.#receipts.set(sequence, receipt)
     return receipt
+  }
+
+  /** A peer says so by its id. */
+  #wasHandled(peer: Peer, loaded: Loaded, backlog: Backlog): void {
+    const { sequence, envelope } = loaded
+    const key = addresseeKey(backlog.addressee)
+    const index = envelope.addressees.findIndex((each) => addresseeKey(each) === key)
+    if (index === -1 || this.#ledger.failuresOf(sequence, index)?.isSettled) return
+    const isIt = (each: Handed): each is HandedCopy =>
+      each instanceof HandedCopy && each.giver === backlog && each.copy.loaded.sequence === sequence
+    const inHand = this.#options.lanes.handedTo(peer).find(isIt)
+    let copy = inHand?.copy ?? backlog.find(sequence)
+    if (copy === undefined && backlog.isUnloaded(sequence)) copy = this.#copy(loaded, index, true)
+    if (copy?.state === 'settled') return
+    if (copy === undefined) {
+      // Another member has it in hand by now. Whatever becomes of it there, nobody is given it again, nor after a restart.
+      backlog.handledBefore(envelope.boot, sequence, peer.id)
+      this.#settling.push({ sequence, index, dedupe: dedupeOf(envelope, sequence) })
+      return
+    }
+    backlog.drop(copy)
+    this.#end(copy, { outcome: 'handled', by: peer.id })
   }
 
   #distribute(loaded: Loaded, backlogs: readonly Backlog[]): void {

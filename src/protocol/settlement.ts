@@ -21,13 +21,15 @@ export type Settlement =
   | { readonly kind: 'later'; readonly number: number; readonly delayMs: number; readonly text: string }
   | { readonly kind: 'rejected'; readonly number: number; readonly code: string; readonly text: string }
   | { readonly kind: 'handed-back'; readonly number: number; readonly why: HandedBack }
-  /** Said by its id, because it was handed over by numbers that are not valid any more. */
-  | {
-      readonly kind: 'handled-before'
-      readonly boot: string
-      readonly sequence: number
-      readonly addressee: Addressee
-    }
+  | HandledBefore
+
+/** Said by its id, because it was handed over by numbers that are not valid any more. */
+export interface HandledBefore {
+  readonly kind: 'handled-before'
+  readonly boot: string
+  readonly sequence: number
+  readonly addressee: Addressee
+}
 
 /** The wire's numbers: never change one. */
 const KIND = { handled: 1, failed: 2, later: 3, rejected: 4, 'handed-back': 5, 'handled-before': 6 } as const
