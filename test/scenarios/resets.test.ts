@@ -175,9 +175,12 @@ test('resets - of all roads at once, with everything under way: it goes on by it
   }
   await cutting.done
   await eventually(async () => (await hasSubscriber(near, 'v')) && (await hasSubscriber(far, 'v')))
-  await near.publish('v', 'forth')
-  await far.publish('v', 'back')
-  await eventually(() => forth.values.includes('forth') && back.values.includes('back'))
+  // The last cut may not have been noticed: what is published into a dead connection is a gap (G5), the next comes.
+  await eventually(async () => {
+    await near.publish('v', 'forth')
+    await far.publish('v', 'back')
+    return forth.values.includes('forth') && back.values.includes('back')
+  })
 }, 40_000)
 
 test('resets - one side gives the other up and comes back under the same boot: each road works again', async () => {
