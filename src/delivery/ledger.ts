@@ -100,7 +100,7 @@ export class Ledger {
   async recover(): Promise<Recovered> {
     const recovered: Recovered = { owed: new Map(), expiries: [], dedupe: [], dead: [], groups: [] }
     const progress = new Map<number, { record: number; parts: Part[] }>()
-    const messages: { sequence: number; addressees: readonly Addressee[] }[] = []
+    const shared = new Map<number, Shared>()
     const glance = new Glance()
     const nobody: number[] = []
     let last: readonly Addressee[] | undefined
@@ -110,7 +110,7 @@ export class Ledger {
         const { addressees, expiresAt, dedupeId, boot, bytes } = glance.read(body)
         // To nobody, and a crash kept it from being settled.
         if (addressees.length === 0) nobody.push(sequence)
-        if (addressees.length > 1) messages.push({ sequence, addressees })
+        if (addressees.length > 1) shared.set(sequence, { addressees, bytes })
         if (addressees !== last) {
           last = addressees
           owed = addressees.map((addressee) => owingTo(recovered, addressee))
@@ -132,7 +132,7 @@ export class Ledger {
       else if (type === RECORD.sent) recovered.dedupe.push({ sent: readSent(body), record: sequence })
     })
     for (const sequence of nobody) void this.#journal.settle(sequence)
-    this.#restore(recovered, progress, messages)
+    this.#restore(recovered, progress, shared)
     return recovered
   }
 
@@ -284,11 +284,10 @@ export class Ledger {
   #restore(
     recovered: Recovered,
     progress: ReadonlyMap<number, { record: number; parts: Part[] }>,
-    messages: readonly { sequence: number; addressees: readonly Addressee[] }[],
+    shared: ReadonlyMap<number, Shared>,
   ): void {
-    const addresseesOf = new Map(messages.map(({ sequence, addressees }) => [sequence, addressees]))
-    for (const [sequence, addressees] of addresseesOf) this.#track(sequence, addressees.length)
-    const settled = new Map<string, Set<number>>()
+    for (const [sequence, { addressees }] of shared) this.#track(sequence, addressees.length)
+    const settled = new Map<OwedTo, Set<number>>()
     for (const [sequence, { record, parts }] of progress) {
       if (!isOwed(recovered, sequence)) {
         // Its message was settled, and a crash kept this from being so, too.
@@ -299,17 +298,16 @@ export class Ledger {
       known.record = record
       for (const part of parts) {
         known.parts.set(part.index, part)
-        const addressee = addresseesOf.get(sequence)?.[part.index]
-        if (!part.isSettled || addressee === undefined) continue
+        const message = shared.get(sequence)
+        const addressee = message?.addressees[part.index]
+        if (!part.isSettled || message === undefined || addressee === undefined) continue
         known.left--
-        const key = addresseeKey(addressee)
-        settled.set(key, (settled.get(key) ?? new Set()).add(sequence))
+        const of = owingTo(recovered, addressee)
+        of.bytes -= message.bytes
+        settled.set(of, (settled.get(of) ?? new Set()).add(sequence))
       }
     }
-    for (const [key, gone] of settled) {
-      const of = recovered.owed.get(key)
-      if (of !== undefined) of.sequences = of.sequences.filter((sequence) => !gone.has(sequence))
-    }
+    for (const [of, gone] of settled) of.sequences = of.sequences.filter((sequence) => !gone.has(sequence))
   }
 
   #track(sequence: number, left: number): Progress {
@@ -360,6 +358,12 @@ export class Ledger {
     write(this.#writer)
     return { journal: this.#journal, bytes: this.#writer.take() }
   }
+}
+
+/** What a message is that is owed to several. */
+interface Shared {
+  readonly addressees: readonly Addressee[]
+  readonly bytes: number
 }
 
 const owingTo = ({ owed }: Recovered, addressee: Addressee): OwedTo => {

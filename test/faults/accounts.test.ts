@@ -57,6 +57,29 @@ test('accounts - a message to nobody that a crash kept from being settled is so 
   await journal.close()
 })
 
+test('accounts - what one of several addressees has handled is not counted as owed to it after a restart (G6)', async () => {
+  const { journal } = await Journal.open({ durability: 'memory', clock: systemClock, fault: () => {} })
+  const fault = (error: unknown): never => {
+    throw error
+  }
+  const ledger = new Ledger(journal, fault)
+  const envelope = {
+    ...{ boot: 'b'.repeat(32), acceptedAt: 0, topic: 'a', key: undefined, dedupeId: undefined },
+    ...{ notBefore: undefined, expiresAt: undefined, retryOf: undefined },
+    addressees: ['one', 'other'].map((name) => ({ kind: 'group' as const, name })),
+  }
+  const sequences = [1000, 10].map((size) => ledger.accept(envelope, payloadOf(Buffer.alloc(size))).sequence)
+  await ledger.settle([{ sequence: sequences[0]!, index: 0 }])
+  const { owed } = await new Ledger(journal, fault).recover()
+  expect(
+    [...owed.values()].map(({ addressee, sequences, bytes }) => [addressee.name, sequences, bytes]),
+  ).toEqual([
+    ['one', sequences.slice(1), 10],
+    ['other', sequences, 1010],
+  ])
+  await journal.close()
+})
+
 test('accounts - that one of several addressees has handled a message counts as recorded when it is, and not before (G9)', async () => {
   const durable: (() => void)[] = []
   const settled: ((isRecorded: boolean) => void)[] = []
