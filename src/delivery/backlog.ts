@@ -3,9 +3,11 @@ import type { Addressee } from '../protocol/addressee.ts'
 import { bodyBytes } from '../protocol/record.ts'
 import type { Verdict } from './delivery-lane.ts'
 import { KeyLines } from './key-lines.ts'
+import { Parked } from './parked.ts'
 import { type Copy, type Giver, type HandedCopy, type Member, Places } from './places.ts'
 import type { Ending } from './receipt.ts'
 import { Timeline } from './timeline.ts'
+import { SequenceQueue, Unloaded } from './unloaded.ts'
 
 /**
  * Messages whose values are kept in memory, while somebody is there to take them and while nobody is; what waits behind
@@ -18,7 +20,8 @@ const LOAD_AT_ONCE = 256
 const BACKOFF_MS = 1000
 const BACKOFF_MAX_MS = 60_000
 const LOAD_AGAIN_MS = 1000
-const MAX_PARKED = 256
+/** Of what waits for its time: there may be millions. */
+const DELAYED_MAX = 1024
 /** Of all members together; each remembers what it handled until it is told that this is recorded. */
 const MAX_HANDLED_BEFORE = 65_536
 
@@ -52,18 +55,18 @@ export class Backlog implements Giver {
   /** Those that come before all others: handed back, or due again. */
   #urgent: Copy[] = []
   #suspects: Copy[] = []
-  /** The first of their keys, whose member had no room. */
-  #parked: Copy[] = []
-  /** Sequences of what is not loaded, behind everything that is. */
-  #unloaded: number[] = []
-  #unloadedHead = 0
+  readonly #parked = new Parked()
+  readonly #unloaded: Unloaded
+  /** What is not loaded, behind everything that is. */
+  readonly #behind = new SequenceQueue()
+  /** What is not loaded and whose time has come. */
+  readonly #due = new SequenceQueue()
   #isLoading = false
   /** Topics that none of the members there takes. */
   #unwanted: Copy[] = []
-  readonly #lines = new KeyLines()
-  readonly #later: Timeline<Copy>
-  /** What has expired before it was loaded. */
-  readonly #dropped = new Set<number>()
+  readonly #lines: KeyLines
+  /** What waits for its time; sequences of what is not loaded. */
+  readonly #later: Timeline<Copy | number>
   /** What a member has handled before it was asked again: it is not handed over meanwhile. */
   readonly #handledBefore = new Map<number, { readonly boot: string; readonly by: string }>()
   #size = 0
@@ -81,7 +84,14 @@ export class Backlog implements Giver {
     this.addressee = options.addressee
     this.maxAttempts = options.maxAttempts
     this.#places = new Places(options.clock, (at) => this.#wake(at))
-    this.#later = new Timeline(options.clock, (copy) => this.#again(copy))
+    this.#later = new Timeline(options.clock, (item) => this.#again(item))
+    this.#unloaded = new Unloaded({ ...options, lost: () => this.#lose() })
+    this.#lines = new KeyLines({
+      clock: options.clock,
+      unloaded: this.#unloaded,
+      next: (copy) => this.#again(copy),
+      fault: options.fault,
+    })
   }
 
   /** Messages that are not settled. */
@@ -111,21 +121,20 @@ export class Backlog implements Giver {
 
   /** What was found in the journal, in order. */
   restore(sequences: readonly number[], bytes: number): void {
-    this.#unloaded = [...sequences]
+    this.#behind.append(sequences)
+    this.#unloaded.restore(sequences.length)
     this.#size += sequences.length
     this.#bytes += bytes
   }
 
   add(copy: Copy): void {
     this.#size++
-    const { payload, sequence } = copy.loaded
+    const { payload } = copy.loaded
     this.#bytes += bodyBytes(payload)
     const most = this.#places.size > 0 ? LOADED_MAX : LOADED_MAX_ABSENT
     const isFull = this.#ready.length - this.#head >= most || this.#readyBytes >= LOADED_MAX_BYTES
-    if (this.#unloadedHead < this.#unloaded.length || isFull) {
-      this.#unloaded.push(sequence)
-      this.#options.unloaded(copy)
-    } else {
+    if (this.#behind.length > 0 || isFull) this.#behind.push(this.#unloaded.add(copy))
+    else {
       this.#readyBytes += payload.sizeBytes
       this.#ready.push(copy)
     }
@@ -134,14 +143,16 @@ export class Backlog implements Giver {
 
   /** Somebody does a part of the work from now on, or states anew how much of it. */
   join(member: Member): void {
-    this.#places.join(member)
-    this.#urgent.unshift(...this.#unwanted.splice(0))
+    if (this.#places.join(member)) this.#unpark()
+    this.#urgent = [...this.#unwanted.splice(0), ...this.#urgent]
     this.pump()
   }
 
   /** It takes nothing new. What it has in hand it may still settle. */
   leave(id: string): void {
-    this.#places.leave(id)
+    if (!this.#places.leave(id)) return
+    this.#unpark()
+    this.pump()
   }
 
   lost(handed: HandedCopy): void {
@@ -182,7 +193,9 @@ export class Backlog implements Giver {
 
   /** Whether it is owed here and has not been read since it was written. */
   isUnloaded(sequence: number): boolean {
-    return !this.#dropped.has(sequence) && this.#unloaded.includes(sequence, this.#unloadedHead)
+    if (this.#unloaded.isDropped(sequence)) return false
+    const isQueued = this.#behind.includes(sequence) || this.#due.includes(sequence)
+    return isQueued || this.#lines.hasUnloaded(sequence) || this.#later.items().includes(sequence)
   }
 
   settled(handed: HandedCopy, verdict: Verdict | undefined): void {
@@ -221,21 +234,23 @@ export class Backlog implements Giver {
   /** It has expired, whether it is loaded or not, and whatever a member still makes of it. */
   drop(copy: Copy): void {
     if (copy.handed !== undefined) this.#places.end(copy.handed)
-    if (this.#unloadedHead < this.#unloaded.length) this.#dropped.add(copy.loaded.sequence)
+    this.#unloaded.drop(copy.sequence)
     this.#done(copy)
     this.pump()
   }
 
   /** Nothing is owed here any more: answers what was, and the sequences of what was not loaded. */
   giveUp(as: 'gone' | 'forgotten'): { copies: Copy[]; unloaded: number[] } {
+    const copies = this.#waiting()
+    const delayed = this.#later.items().filter((item) => typeof item === 'number')
+    const unloaded = [...this.#behind, ...this.#due, ...this.#lines.unloaded(), ...delayed]
     this.close()
     this.givenUp = as
-    const copies = this.#waiting()
     for (const { handed } of copies) if (handed !== undefined) this.#places.end(handed)
     const open = copies.filter(({ state }) => state !== 'settled')
     for (const copy of open) copy.state = 'settled'
     this.#size = 0
-    return { copies: open, unloaded: this.#unloaded.slice(this.#unloadedHead) }
+    return { copies: open, unloaded }
   }
 
   /** What is loaded and in nobody's hand, keys that are in hand excepted. */
@@ -245,7 +260,7 @@ export class Backlog implements Giver {
       ...this.#urgent,
       ...this.#unwanted,
       ...this.#ready.slice(this.#head),
-      ...this.#later.items(),
+      ...this.#later.items().filter((item) => typeof item !== 'number'),
     ]
     return [...new Set([...queued, ...this.#lines])]
   }
@@ -259,13 +274,17 @@ export class Backlog implements Giver {
     } finally {
       this.#isPumping = false
     }
-    if (this.#isLow()) void this.#loadMore()
+    if (this.#places.size === 0 || this.#isLoading) return
+    if (this.#due.length > 0 && this.#urgent.length < LOAD_AT_ONCE) void this.#load(this.#due)
+    else if (this.#behind.length > 0 && this.#ready.length - this.#head < LOAD_AT_ONCE)
+      void this.#load(this.#behind)
   }
 
   close(): void {
     this.#isClosed = true
     this.#cancelWake?.()
     this.#later.close()
+    this.#lines.close()
   }
 
   #step(): boolean {
@@ -274,19 +293,15 @@ export class Backlog implements Giver {
       this.#suspects.shift()
       return true
     }
-    const unparked = this.#parked.findIndex((copy) => this.#try(copy))
-    if (unparked >= 0) {
-      this.#parked.splice(unparked, 1)
-      return true
-    }
-    if (this.#urgent.length > 0) {
-      if (!this.#try(this.#urgent[0]!)) return false
+    if (this.#parked.takeFirst((copy) => this.#try(copy))) return true
+    const urgent = this.#urgent[0]
+    if (urgent !== undefined) {
+      if (!this.#try(urgent) && !this.#park(urgent)) return false
       this.#urgent.shift()
       return true
     }
     const copy = this.#ready[this.#head]
-    if (copy === undefined) return false
-    if (!this.#try(copy)) return false
+    if (copy === undefined || (!this.#try(copy) && !this.#park(copy))) return false
     this.#readyBytes -= copy.loaded.payload.sizeBytes
     this.#ready[this.#head++] = undefined as never
     if (this.#head === this.#ready.length || this.#head >= 1024) {
@@ -299,30 +314,39 @@ export class Backlog implements Giver {
   /** Whether the copy need not stand in its queue any more: handed over, put behind its key, or settled. */
   #try(copy: Copy): boolean {
     if (copy.state !== 'waiting') return true
-    const { envelope } = copy.loaded
     if (this.#wasHandled(copy)) return true
     if (copy.dueAt > 0 && copy.dueAt > this.#options.clock.now()) {
-      this.#later.add(copy.dueAt, copy)
+      this.#later.add(copy.dueAt, this.#later.size < DELAYED_MAX ? copy : this.#unloaded.add(copy))
       return true
     }
-    if (this.#lines.isBehind(copy)) return this.#lines.queue(copy)
+    if (this.#lines.isBehind(copy)) {
+      this.#lines.queue(copy)
+      return true
+    }
     const place = this.#places.choose(copy)
     if (place === 'unwanted') {
       if (this.#unwanted.length >= LOADED_MAX) return false
       this.#unwanted.push(copy)
       return true
     }
-    if (place === undefined) {
-      const isKept = envelope.key === undefined || this.#lines.isFirst(copy)
-      if (isKept || this.#parked.length >= MAX_PARKED) return false
-      // The member of this key has no room: that is no reason for others to wait.
-      this.#lines.open(copy)
-      this.#parked.push(copy)
-      return true
-    }
+    if (place === undefined) return false
     this.#lines.open(copy)
     this.#places.give(copy, place, this)
     return true
+  }
+
+  #park(copy: Copy): boolean {
+    if (this.#parked.isFull) return false
+    const member = this.#places.ofKey(copy.loaded.envelope)
+    if (member === undefined) return false
+    this.#lines.open(copy)
+    this.#parked.add(member, copy)
+    return true
+  }
+
+  /** Keys have other members now. */
+  #unpark(): void {
+    this.#urgent = [...this.#parked.takeAll(), ...this.#urgent]
   }
 
   /** Whether a member has handled it, as that one says since it was handed over, or is to be: then it is settled. */
@@ -367,10 +391,11 @@ export class Backlog implements Giver {
     this.#later.add(this.#options.clock.now() + delayMs, copy)
   }
 
-  #again(copy: Copy): void {
-    if (copy.state !== 'waiting') return
-    if (copy.isSuspect) this.#suspects.push(copy)
-    else this.#urgent.push(copy)
+  #again(item: Copy | number): void {
+    if (typeof item === 'number') this.#due.push(item)
+    else if (item.state !== 'waiting') return
+    else if (item.isSuspect) this.#suspects.push(item)
+    else this.#urgent.push(item)
     this.pump()
   }
 
@@ -385,36 +410,17 @@ export class Backlog implements Giver {
     })
   }
 
-  /** Whether it is time to read what waits behind what is loaded. */
-  #isLow(): boolean {
-    if (this.#unloadedHead >= this.#unloaded.length || this.#isLoading || this.#isClosed) return false
-    return this.#ready.length - this.#head < LOAD_AT_ONCE && this.#places.size > 0
-  }
-
-  async #loadMore(): Promise<void> {
-    const from = this.#unloadedHead
-    const sequences = this.#unloaded.slice(from, from + LOAD_AT_ONCE)
+  async #load(queue: SequenceQueue): Promise<void> {
+    const sequences = queue.first(LOAD_AT_ONCE)
     this.#isLoading = true
     try {
-      const copies = await this.#options.load(sequences)
-      this.#unloadedHead += sequences.length
-      if (this.#unloadedHead >= this.#unloaded.length || this.#unloadedHead > 65_536) {
-        this.#unloaded = this.#unloaded.slice(this.#unloadedHead)
-        this.#unloadedHead = 0
+      const copies = await this.#unloaded.read(sequences)
+      queue.shift(sequences.length)
+      if (queue === this.#due) this.#urgent.push(...copies)
+      else {
+        for (const copy of copies) this.#readyBytes += copy.loaded.payload.sizeBytes
+        this.#ready.push(...copies)
       }
-      for (const [at, copy] of copies.entries()) {
-        if (this.#dropped.delete(sequences[at]!)) continue
-        if (copy === undefined) {
-          // How large it was is lost as well.
-          this.#bytes -= this.#bytes / this.#size
-          this.#size--
-          continue
-        }
-        this.#readyBytes += copy.loaded.payload.sizeBytes
-        this.#ready.push(copy)
-      }
-      // Not before: something of this very load may have been dropped meanwhile.
-      if (this.#unloaded.length === 0) this.#dropped.clear()
     } catch (error) {
       this.#options.fault(error)
       this.#wake(this.#options.clock.now() + LOAD_AGAIN_MS)
@@ -423,5 +429,11 @@ export class Backlog implements Giver {
       this.#isLoading = false
     }
     this.pump()
+  }
+
+  /** How large it was is lost as well. */
+  #lose(): void {
+    this.#bytes -= this.#bytes / this.#size
+    this.#size--
   }
 }

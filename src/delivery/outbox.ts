@@ -350,9 +350,7 @@ export class Outbox {
       clock,
       maxAttempts,
       load: (sequences) => this.#load(addressee, sequences),
-      unloaded: ({ loaded }) => {
-        if (loaded.receipt !== undefined) this.#receipts.set(loaded.sequence, loaded.receipt)
-      },
+      unloaded: (copy) => this.#unload(copy),
       handled: (copy, ending) => this.#end(copy, ending),
       failed: (copy) => this.#ledger.failed(copy.loaded.sequence, copy.index, copy.failures, copy.lastError),
       died: (copy, reason, by) => void this.#bury(addressee, copy, reason, by),
@@ -393,6 +391,13 @@ export class Outbox {
       const index = loaded.envelope.addressees.findIndex((each) => addresseeKey(each) === key)
       return this.#copy(loaded, index, loaded.envelope.boot !== this.#options.self.boot)
     })
+  }
+
+  #unload(copy: Copy): void {
+    const { sequence, envelope, receipt } = copy.loaded
+    if (receipt !== undefined) this.#receipts.set(sequence, receipt)
+    // Watched on, this copy would expire in place of the one that is loaded later.
+    if (envelope.expiresAt !== undefined) this.#expiries.forget(copy)
   }
 
   /** It cannot be read: damaged, which the journal has said, or settled meanwhile. */

@@ -4,7 +4,7 @@ import type { HandedBack } from '../protocol/settlement.ts'
 import { matches } from '../protocol/topics.ts'
 import type { Handed, Outgoing, Verdict } from './delivery-lane.ts'
 import type { Loaded, Owing } from './ledger.ts'
-import { dedupeOf } from './owed-record.ts'
+import { dedupeOf, type Envelope } from './owed-record.ts'
 import type { Ending } from './receipt.ts'
 
 /** A member that had no room is offered something again after this, and later and later. */
@@ -175,8 +175,8 @@ export class Places {
     return this.#all
   }
 
-  /** It is there from now on, or states anew how much it takes. */
-  join(member: Member): void {
+  /** It is there from now on, or states anew how much it takes; answers whether it is new. */
+  join(member: Member): boolean {
     const known = this.#byId.get(member.id)
     if (known === undefined) {
       this.#byId.set(member.id, {
@@ -185,15 +185,19 @@ export class Places {
         lacksHandler: false,
       })
       this.#all = [...this.#byId.values()]
-      return
+      return true
     }
     const { patterns, messages, bytes, leaseMs } = member
     Object.assign(known.member, { patterns, messages, bytes, leaseMs })
     if (known.lacksHandler) Object.assign(known, { lacksHandler: false, busyUntil: 0 })
+    return false
   }
 
-  leave(id: string): void {
-    if (this.#byId.delete(id)) this.#all = [...this.#byId.values()]
+  /** Answers whether it was there. */
+  leave(id: string): boolean {
+    if (!this.#byId.delete(id)) return false
+    this.#all = [...this.#byId.values()]
+    return true
   }
 
   /** Undefined where those that take it have no room. */
@@ -202,25 +206,25 @@ export class Places {
     const { key, topic } = envelope
     const holder = copy.heldBy === undefined ? undefined : this.#byId.get(copy.heldBy)
     if (holder !== undefined && this.#mayHave(holder, copy, payload.sizeBytes)) return holder
+    if (key !== undefined) {
+      const owner = this.#ownerOf(key, topic)
+      if (owner === undefined) return 'unwanted'
+      return this.#mayHave(owner, copy, payload.sizeBytes) ? owner : undefined
+    }
     let best: Place | undefined
-    let bestRank = Number.NEGATIVE_INFINITY
     let isWanted = false
     for (const place of this.#all) {
-      const { member, outstanding } = place
-      if (member.patterns !== undefined && !member.patterns.some((each) => matches(each, topic))) continue
+      if (!takes(place.member, topic)) continue
       isWanted = true
-      if (key !== undefined) {
-        // A key has its own member, whether that has room or not: so it needs no agreement on who is busy.
-        const rank = rendezvous(key, member.id)
-        if (rank > bestRank) [best, bestRank] = [place, rank]
-      } else if (-outstanding > bestRank && this.#mayHave(place, copy, payload.sizeBytes)) {
-        best = place
-        bestRank = -outstanding
-      }
+      if (best !== undefined && place.outstanding >= best.outstanding) continue
+      if (this.#mayHave(place, copy, payload.sizeBytes)) best = place
     }
-    if (!isWanted) return 'unwanted'
-    if (best === undefined || key === undefined) return best
-    return this.#mayHave(best, copy, payload.sizeBytes) ? best : undefined
+    return isWanted ? best : 'unwanted'
+  }
+
+  /** The id of the member that this key belongs to. */
+  ofKey({ key, topic }: Envelope): string | undefined {
+    return key === undefined ? undefined : this.#ownerOf(key, topic)?.member.id
   }
 
   give(copy: Copy, place: Place, giver: Giver): void {
@@ -260,6 +264,18 @@ export class Places {
     place.busyUntil = now + place.busyMs
   }
 
+  /** A key has its own member, whether that has room or not: so it needs no agreement on who is busy. */
+  #ownerOf(key: string, topic: string): Place | undefined {
+    let owner: Place | undefined
+    let highest = Number.NEGATIVE_INFINITY
+    for (const place of this.#all) {
+      if (!takes(place.member, topic)) continue
+      const rank = rendezvous(key, place.member.id)
+      if (rank > highest) [owner, highest] = [place, rank]
+    }
+    return owner
+  }
+
   #mayHave(place: Place, copy: Copy, bytes: number): boolean {
     const { member, outstanding, outstandingBytes, busyUntil, suspect } = place
     if (busyUntil > 0 && busyUntil > this.#clock.now()) {
@@ -273,6 +289,9 @@ export class Places {
     return member.hasRoom(bytes)
   }
 }
+
+const takes = ({ patterns }: Member, topic: string): boolean =>
+  patterns === undefined || patterns.some((each) => matches(each, topic))
 
 /** Which member a key belongs to: the highest wins, and a member that comes or goes moves only its own keys. */
 const rendezvous = (key: string, id: string): number => {
