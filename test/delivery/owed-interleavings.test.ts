@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Node, Receipt } from '../../src/index.ts'
+import type { Node, PushOptions, Receipt } from '../../src/index.ts'
 import { SimulatedNetwork } from '../../src/testing.ts'
 
 interface Handling {
@@ -14,8 +14,8 @@ class World {
   readonly network: SimulatedNetwork
   readonly handled: Handling[] = []
   readonly receipts: Receipt[] = []
-  /** Values of the one key, in the order in which they were pushed. */
-  readonly keyed: unknown[] = []
+  /** Values by their key, in the order in which they were pushed. */
+  readonly keyed = new Map<string, unknown[]>()
   readonly workers: Node[] = []
   /** Values that are not ready the first time. */
   readonly #failedOnce = new Set<unknown>()
@@ -51,10 +51,10 @@ class World {
     this.workers.push(node)
   }
 
-  async push(count: number, key?: string): Promise<void> {
-    const options = key === undefined ? {} : { key }
+  async push(count: number, options: PushOptions = {}): Promise<void> {
+    const { key } = options
     const sends = Array.from({ length: count }, () => {
-      if (key !== undefined) this.keyed.push(this.sent + 1)
+      if (key !== undefined) this.keyed.set(key, [...(this.keyed.get(key) ?? []), this.sent + 1])
       return this.sender.push('jobs', ++this.sent, options)
     })
     this.receipts.push(...(await this.network.run(Promise.all(sends))))
@@ -77,7 +77,15 @@ const steps = fc.oneof(
   },
   {
     weight: 2,
-    arbitrary: fc.integer({ min: 1, max: 5 }).map((n) => step(`key ${n}`, (world) => world.push(n, 'k'))),
+    arbitrary: fc
+      .tuple(fc.integer({ min: 1, max: 8 }), fc.constantFrom('a', 'b', 'c'))
+      .map(([n, key]) => step(`key ${key} ${n}`, (world) => world.push(n, { key }))),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(fc.integer({ min: 1, max: 8 }), fc.constantFrom(1, 50, 3000))
+      .map(([n, delayMs]) => step(`delay ${delayMs} ${n}`, (world) => world.push(n, { delayMs }))),
   },
   {
     weight: 4,
@@ -117,7 +125,8 @@ test('at least once - whatever the network does, each message is handled, no boo
       const { sent, handled, sender, keyed } = world
       expect(new Set(handled.map(({ value }) => value)).size).toBe(sent)
       const firsts = [...new Set(handled.map(({ value }) => value))]
-      expect(firsts.filter((value) => keyed.includes(value))).toEqual(keyed)
+      for (const values of keyed.values())
+        expect(firsts.filter((value) => values.includes(value))).toEqual(values)
       const perBoot = handled.map(({ value, boot }) => `${String(value)} ${boot}`)
       expect(new Set(perBoot).size).toBe(handled.length)
       const unflagged = handled.filter(({ redelivered }) => !redelivered).map(({ value }) => value)
