@@ -117,7 +117,7 @@ export class Admission {
     }
     const accepted = this.#accept(envelope, payload)
     // Counted before it is on the disk: many that are sent at once must not pass the quota together.
-    for (const backlog of owed.backlogs) backlog.expect(bytes)
+    for (const backlog of owed.backlogs) backlog.expect(1, bytes)
     const dedupe = dedupeId === undefined ? undefined : dedupeIds.add(dedupeId, self.boot)
     const sending: Sending = { sequence: 0, envelope, payload, bytes, owed, to, dedupe }
     const receipt =
@@ -149,13 +149,13 @@ export class Admission {
   }
 
   #notSent({ owed, bytes, envelope }: Sending, error: unknown): never {
-    for (const backlog of owed.backlogs) backlog.expect(-bytes)
+    for (const backlog of owed.backlogs) backlog.expect(-1, -bytes)
     if (envelope.dedupeId !== undefined) this.#options.dedupeIds.delete(envelope.dedupeId)
     throw error
   }
 
   #sent({ sequence, envelope, payload, bytes, owed, to }: Sending): Receipt {
-    for (const backlog of owed.backlogs) backlog.expect(-bytes)
+    for (const backlog of owed.backlogs) backlog.expect(-1, -bytes)
     const refused = owed === to ? NOBODY : to.addressees.filter((each) => !owed.addressees.includes(each))
     const all = refused === NOBODY ? to.addressees : [...owed.addressees, ...refused]
     const receipt = this.#options.book.receipt(sequence, all)

@@ -71,6 +71,7 @@ export class Backlog implements Giver {
   readonly #handledBefore = new Map<number, { readonly boot: string; readonly by: string }>()
   #size = 0
   #bytes = 0
+  #expected = 0
   #expectedBytes = 0
   #isPumping = false
   #wakeAt = Number.POSITIVE_INFINITY
@@ -104,8 +105,9 @@ export class Backlog implements Giver {
     return this.#bytes + this.#expectedBytes
   }
 
-  /** So much more is on its way to the disk, or less. */
-  expect(bytes: number): void {
+  /** So many more messages are on their way to the disk, or fewer. */
+  expect(messages: number, bytes: number): void {
+    this.#expected += messages
     this.#expectedBytes += bytes
   }
 
@@ -113,6 +115,11 @@ export class Backlog implements Giver {
   get isBusy(): boolean {
     for (const { outstanding } of this.#places.all) if (outstanding > 0) return true
     return false
+  }
+
+  /** Nothing is owed here, nor on its way. */
+  get isIdle(): boolean {
+    return this.#size === 0 && this.#expected === 0 && !this.isBusy
   }
 
   get members(): Places {

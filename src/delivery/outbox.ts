@@ -511,12 +511,24 @@ export class Outbox {
     await this.#flush()
   }
 
+  /** There may be a queue for every job: one that is owed nothing is made anew when it is. */
+  #sweepQueues(): void {
+    const before = this.#backlogs.size
+    for (const [key, backlog] of this.#backlogs) {
+      if (backlog.addressee.kind !== 'queue' || !backlog.isIdle) continue
+      backlog.close()
+      this.#backlogs.delete(key)
+    }
+    if (this.#backlogs.size < before) this.#audience.changed()
+  }
+
   #monotonic(time: number): number {
     return time - this.#timeOffset
   }
 
   #sweep(): void {
     this.#dedupeIds.sweep()
+    this.#sweepQueues()
     this.#cancelSweep = this.#options.clock.after(SWEEP_MS, () => this.#sweep())
   }
 }
