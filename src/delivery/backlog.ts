@@ -300,7 +300,7 @@ export class Backlog implements Giver {
       this.#suspects.shift()
       return true
     }
-    if (this.#parked.takeFirst((copy) => this.#try(copy))) return true
+    if (this.#parked.takeFirst(this.#tryParked)) return true
     const urgent = this.#urgent[0]
     if (urgent !== undefined) {
       if (!this.#try(urgent) && !this.#park(urgent)) return false
@@ -317,6 +317,9 @@ export class Backlog implements Giver {
     }
     return true
   }
+
+  readonly #tryParked = (copy: Copy, member: string): boolean =>
+    !this.#places.isFull(member) && this.#try(copy)
 
   /** Whether the copy need not stand in its queue any more: handed over, put behind its key, or settled. */
   #try(copy: Copy): boolean {

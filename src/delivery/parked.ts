@@ -22,9 +22,9 @@ export class Parked {
   }
 
   /** Takes the first that can go, of any member. */
-  takeFirst(canGo: (copy: Copy) => boolean): boolean {
+  takeFirst(canGo: (copy: Copy, member: string) => boolean): boolean {
     for (const [member, copies] of this.#copies) {
-      if (!canGo(copies[0]!)) continue
+      if (!canGo(copies[0]!, member)) continue
       const copy = copies.shift()!
       if (copies.length === 0) this.#copies.delete(member)
       this.#count--

@@ -227,6 +227,12 @@ export class Places {
     return key === undefined ? undefined : this.#ownerOf(key, topic)?.member.id
   }
 
+  /** Whether it has all in hand that it may have, however small. */
+  isFull(id: string): boolean {
+    const place = this.#byId.get(id)
+    return place !== undefined && place.outstanding >= mostOf(place)
+  }
+
   give(copy: Copy, place: Place, giver: Giver): void {
     const handed = new HandedCopy(copy, place, giver)
     copy.state = 'handed'
@@ -283,12 +289,14 @@ export class Places {
       return false
     }
     if (copy.isSuspect && suspect !== undefined) return false
-    // One message is always allowed, and may be larger than the window.
-    if (outstanding >= Math.max(1, member.messages)) return false
+    if (outstanding >= mostOf(place)) return false
     if (outstanding > 0 && outstandingBytes + bytes > member.bytes) return false
     return member.hasRoom(bytes)
   }
 }
+
+/** One message is always allowed, and may be larger than the window. */
+const mostOf = ({ member }: Place): number => Math.max(1, member.messages)
 
 const takes = ({ patterns }: Member, topic: string): boolean =>
   patterns === undefined || patterns.some((each) => matches(each, topic))
