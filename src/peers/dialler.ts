@@ -138,6 +138,7 @@ export class Dialler {
     if (peer?.boot !== boot) return
     if (peer.state === 'seen' && peer.route === undefined) this.#roster.down(peer, 'it said goodbye', [])
     else this.#roster.doubt(peer)
+    this.#seekOn(peer)
   }
 
   /** A peer was lost without a goodbye: it is dialled again until it is forgotten. */
@@ -375,6 +376,13 @@ export class Dialler {
     if (candidate === undefined) return
     this.#candidates.end(candidate, { kind: 'rejected', reason: error.message, code: known })
     this.#list(candidate, error.message, known)
+    const sought = this.#roster.get(candidate.id ?? '')
+    if (sought !== undefined && sought.boot === candidate.boot) this.#seekOn(sought)
+  }
+
+  /** Whoever is connected to this node and is not reached by it is dialled again, whatever ended the last try. */
+  #seekOn(peer: Peer): void {
+    if (peer.link === undefined && peer.route !== undefined && !peer.visitor) this.redial(peer)
   }
 }
 
